@@ -87,13 +87,25 @@ def _checked(path: str, value: Any, hint: Any, rules: Mapping[str, Any]) -> Any:
     if typing.get_origin(hint) is tuple:
         if isinstance(value, str) or not isinstance(value, (tuple, list)):
             raise InputError(path, value, "must be a list of values, as in 8,16")
-        if not value and not rules.get("may_be_empty"):
+        kind = typing.get_args(hint)[0]
+        words = [word for item in value for word in _words(item, kind)]
+        if not words and not rules.get("may_be_empty"):
             raise InputError(path, value, "must not be empty; give at least one value")
-        items = tuple(_checked_scalar(path, item, typing.get_args(hint)[0], rules, value) for item in value)
+        items = tuple(_checked_scalar(path, word, kind, rules, value) for word in words)
         if len(set(items)) != len(items):
             raise InputError(path, value, "repeats a value; give each once")
         return items
     return _checked_scalar(path, value, hint, rules, value)
+
+
+def _words(item: Any, kind: type) -> list[Any]:
+    """Splits what a command line gives for a tuple of texts or booleans: one text, as in "relu,elu"."""
+    if not isinstance(item, str):
+        return [item]
+    words = [word.strip() for word in item.split(",") if word.strip()]
+    if kind is not bool:
+        return list(words)
+    return [{"true": True, "false": False, "yes": True, "no": False}.get(word.lower(), word) for word in words]
 
 
 def _checked_scalar(path: str, value: Any, kind: type, rules: Mapping[str, Any], shown: Any) -> Any:

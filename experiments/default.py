@@ -1,0 +1,87 @@
+"""Every knob, stated once. The other experiments state differences only."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Returns the default configuration; what each field means is said where it is used."""
+    config = ConfigDict()
+    config.seed = 0  # of everything random in a run
+
+    config.search = ConfigDict()  # vlga_jax/evolution/vlga.py
+    config.search.population_size = 10  # individuals a generation
+    config.search.num_generations = 3  # a phase, the initial population counted
+    config.search.num_phases = 5  # at most; each after the first appends a block
+    config.search.stop_rule = False  # end once a phase's best falls more than stop_drop below the best so far
+    config.search.stop_drop = 0.01  # accuracy
+    config.search.num_elites = 1  # fittest that survive unmutated; 0 reproduces the sources
+    config.search.survival_rate = 0.5  # share that survives for its fitness
+    config.search.unfit_survival_prob = 0.2  # chance of each of the others
+    config.search.mutation_rate = 0.1  # chance of a survivor to have one gene redrawn
+    config.search.crossover = "uniform"  # or single_point
+    config.search.parent_selection = "softmax"  # fitness-weighted; or uniform
+    config.search.parent_temperature = 0.1  # accuracy; of the softmax
+    config.search.winner = "last_phase"  # trained to convergence; or best_phase
+
+    config.space = ConfigDict()  # vlga_jax/genome/space.py
+    config.space.activations = ("relu", "elu", "leaky_relu")  # also tanh, selu
+    config.space.channels = (8, 16, 32, 64, 128, 256, 512)  # output channels of a convolution
+    config.space.kernels = (1, 3, 5, 7, 9)  # pixels, odd
+    config.space.batch_norm = (True, False)
+    config.space.include_pool = (True, False)
+    config.space.pool_types = ("max", "average")
+    config.space.include_b = (True, False)  # a second convolution, in blocks after the first
+    config.space.include_skip = (True, False)
+    config.space.dropout_rates = (0.0,)  # share of a block's outputs; one choice turns the gene off
+    config.space.pool_stride = 2  # pixels; 1 never shrinks the image, as in the report code
+    config.space.head_pool = "average"  # or max, as in the paper's figures
+
+    config.fitness = ConfigDict()  # vlga_jax/fitness/evaluation.py
+    config.fitness.epochs = 3
+    config.fitness.batch_size = 256  # images
+    config.fitness.optimizer = "adam"  # or sgd
+    config.fitness.learning_rate = 1e-3
+    config.fitness.schedule = "constant"  # or cosine
+    config.fitness.warmup_epochs = 0.0
+    config.fitness.weight_decay = 0.0
+    config.fitness.label_smoothing = 0.0
+    config.fitness.max_seconds = 0.0  # of training one network, 0 is no limit; makes results depend on the machine
+    config.fitness.max_parameters = 0  # trainable values, 0 is no limit
+    config.fitness.max_flops = 0  # operations of one image's forward pass, 0 is no limit
+    config.fitness.features = "cached"  # the frozen prefix's outputs once per phase; or recomputed with every batch
+    config.fitness.ledger = ""  # another run's ledger.sqlite to take results from
+    config.fitness.any_environment = False  # use results of another backend, device kind or version too
+    config.fitness.compile_threads = 0  # programs compiled at a time, 0 chooses by the number of cores
+    config.fitness.deterministic = True  # GPU kernels that give the same bits every time
+
+    config.final = ConfigDict()  # vlga_jax/run/finish.py
+    config.final.epochs = 60  # at most
+    config.final.patience = 15  # epochs without a better validation accuracy, 0 never stops early
+    config.final.init = "searched"  # start from the searched weights; or scratch
+    config.final.use_all_data = False  # train on the validation images too, for all epochs
+    config.final.batch_size = 256  # images
+    config.final.optimizer = "adam"  # or sgd
+    config.final.learning_rate = 1e-3
+    config.final.schedule = "cosine"  # or constant
+    config.final.warmup_epochs = 2.0
+    config.final.weight_decay = 1e-2  # decoupled, of kernels; times the learning rate each step
+    config.final.label_smoothing = 0.1
+    config.final.flip = True  # mirror colour images left to right
+    config.final.crop_padding = 4  # pixels around colour images to crop from, 0 is no cropping
+
+    config.data = ConfigDict()  # vlga_jax/training/data
+    config.data.name = "cifar10"  # digits, npz, or any tensorflow-datasets image classification set
+    config.data.dir = ""  # where it lies; empty is the library's own place
+    config.data.num_train_examples = 0  # validation included, 0 is all
+    config.data.num_test_examples = 0  # 0 is all
+    config.data.validation_fraction = 0.1  # of the training examples, held out
+    config.data.split_seed = 0  # of the stratified split; not the run's seed, so that runs compare
+    config.data.image_size = 0  # pixels square to resize to, 0 is as stored
+    config.data.cache_dir = ""  # of decoded images; empty is the user's cache
+
+    config.tracking = ConfigDict()  # vlga_jax/run/tracking.py
+    config.tracking.progress = "auto"  # rich on a terminal, plain lines elsewhere; or rich, plain, none
+    config.tracking.wandb = "disabled"  # or offline, online
+    config.tracking.wandb_project = "vlga_jax"
+    config.tracking.wandb_timeout_seconds = 10.0  # that wandb may hold up a run in all
+    return config

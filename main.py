@@ -1,0 +1,47 @@
+"""Evolves a convolutional network for your images.
+
+    python main.py --config=experiments/digits.py --workdir=runs/digits
+
+Any field of the experiment can be overridden: --config.search.population_size=20 --config.space.channels=8,16.
+Every field, with its unit, stands in experiments/default.py. The same command continues an interrupted run.
+"""
+
+import datetime
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from vlga_jax import config as configuration
+from vlga_jax.checks import InputError
+
+_HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit code: 0, or 2 after one line that says what was wrong with the input."""
+    configuration.define_flags(Path(__file__).parent / "experiments" / "digits.py")
+    if any(argument in _HELP for argument in argv[1:]):
+        print(__doc__)
+        print(flags.FLAGS.module_help("vlga_jax.config"))
+        return 0
+    try:
+        config = configuration.parse_command_line(argv)
+        started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        workdir = Path(flags.FLAGS.workdir or f"runs/{started}")
+        print(f"workdir: {workdir}", flush=True)
+        configuration.configure_backend(config)
+        from vlga_jax.run.pipeline import run
+
+        run(config, workdir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

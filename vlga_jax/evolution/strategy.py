@@ -1,0 +1,83 @@
+"""The protocol of every search strategy: init, ask, tell, done.
+
+A strategy proposes individuals and is told their fitness; it knows nothing of networks, files or clocks. Its state is
+immutable, and a function of the key and the fitness values alone: replaying the same values gives the same state.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+from jaxtyping import PRNGKeyArray
+
+from vlga_jax.genome.chromosome import Chromosome
+
+
+class Place(NamedTuple):
+    """Where an individual stands in a run; all from 0."""
+
+    phase: int
+    generation: int
+    individual: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """An individual that a strategy wants evaluated, or carries along.
+
+    Attributes:
+      place: where it stands.
+      chromosome: its genes, inherited blocks included.
+      origin: initial, survivor, mutant or child.
+      parent_a, parent_b: places in the previous generation; None where there is none.
+      inherits: the individual whose blocks and weights it inherits, frozen; None in the first phase.
+      fitness: what it is known to be worth; None if it must be evaluated.
+    """
+
+    place: Place
+    chromosome: Chromosome
+    origin: str
+    parent_a: int | None = None
+    parent_b: int | None = None
+    inherits: Place | None = None
+    fitness: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Champion:
+    """The best individual of a phase: where it first stood, its genes and its fitness."""
+
+    place: Place
+    chromosome: Chromosome
+    fitness: float
+
+
+State = TypeVar("State")
+
+
+class Strategy(Protocol[State]):
+    """Functions from state to state; `key` is the run's root for evolution, folded by phase and generation within."""
+
+    def init(self, key: PRNGKeyArray) -> State:
+        """Returns the state that proposes the first individuals."""
+        ...
+
+    def ask(self, state: State) -> tuple[Proposal, ...]:
+        """Returns the individuals of the current generation, in their order."""
+        ...
+
+    def tell(self, key: PRNGKeyArray, state: State, fitness: Sequence[float]) -> State:
+        """Returns the state after the current generation, given the fitness of each of its individuals."""
+        ...
+
+    def done(self, state: State) -> bool:
+        """Returns whether nothing is left to ask."""
+        ...
+
+    def champions(self, state: State) -> tuple[Champion, ...]:
+        """Returns the best individual of each phase so far, the unfinished one included."""
+        ...
+
+    def winner(self, state: State) -> Champion:
+        """Returns the individual to train to convergence."""
+        ...

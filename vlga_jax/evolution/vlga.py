@@ -1,0 +1,286 @@
+"""The variable length genetic algorithm of Xiao et al. 2020 (arXiv 2006.12703), with the course report's variants.
+
+A phase evolves one new block for `num_generations`; then its best individual is inherited, frozen, by every individual
+of the next phase. Within a generation: rank, keep survivors, mutate some, refill with children of two survivors.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from vlga_jax.checks import InputError, knob
+from vlga_jax.evolution import selection, variation
+from vlga_jax.evolution.strategy import Champion, Place, Proposal
+from vlga_jax.genome.chromosome import Chromosome, Population, sample_genes
+from vlga_jax.genome.space import SearchSpace
+from vlga_jax.keys import stream
+
+ORIGINS = ("initial", "survivor", "mutant", "child")
+_SURVIVOR, _MUTANT, _CHILD = 1, 2, 3
+_NO_PARENT = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """How it evolves.
+
+    Attributes:
+      population_size: individuals a generation.
+      num_generations: a phase, the initial population counted.
+      num_phases: at most; one block is added in each after the first.
+      stop_rule: whether to end once a phase's best falls more than `stop_drop` below the best so far. That phase is
+        then no part of the result.
+      stop_drop: in fitness units.
+      num_elites: fittest that survive unmutated; 0 reproduces the sources.
+      survival_rate: share of the population that survives for its fitness; at least two do.
+      unfit_survival_prob: chance of each of the others to survive.
+      mutation_rate: chance of a survivor to have one gene redrawn.
+      crossover: how two parents recombine.
+      parent_selection: fitness-weighted (softmax) or uniform over the survivors.
+      parent_temperature: of the softmax, in fitness units.
+      winner: what is trained to convergence: the last phase's best, or the best of all phases.
+    """
+
+    population_size: int = knob(at_least=2)
+    num_generations: int = knob(at_least=1)
+    num_phases: int = knob(at_least=1)
+    stop_rule: bool = knob()
+    stop_drop: float = knob(at_least=0)
+    num_elites: int = knob(at_least=0)
+    survival_rate: float = knob(at_least=0, at_most=1)
+    unfit_survival_prob: float = knob(at_least=0, at_most=1)
+    mutation_rate: float = knob(at_least=0, at_most=1)
+    crossover: str = knob(one_of=("uniform", "single_point"))
+    parent_selection: str = knob(one_of=("softmax", "uniform"))
+    parent_temperature: float = knob(above=0)
+    winner: str = knob(one_of=("last_phase", "best_phase"))
+
+    def __post_init__(self) -> None:
+        if self.num_elites > self.population_size:
+            raise InputError(
+                "config.search.num_elites", self.num_elites, f"must be at most population_size={self.population_size}"
+            )
+
+    @property
+    def num_fit(self) -> int:
+        """How many survive for their fitness: the rate's share rounded half up, at least 2, elites included."""
+        return max(2, self.num_elites, math.floor(self.survival_rate * self.population_size + 0.5))
+
+
+class Offspring(NamedTuple):
+    """A new generation, survivors first.
+
+    Attributes:
+      genes: `[population, genes]`.
+      fitness: `[population]`; a survivor's that did not mutate, NaN for the others.
+      origin: `[population]`, places in `ORIGINS`.
+      parents: `[population, 2]`, places in the old generation, -1 where there is none.
+    """
+
+    genes: Array
+    fitness: Array
+    origin: Array
+    parents: Array
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def breed(
+    key: PRNGKeyArray,
+    population: Population,
+    num_choices: Int[Array, " genes"],
+    free: Array,
+    *,
+    config: SearchConfig,
+) -> Offspring:
+    """Returns the next generation.
+
+    Args:
+      key: consumed.
+      population: genes and fitness of the old generation; NaN fitness counts as worst.
+      num_choices, free: cardinality of each gene, and whether it may change; `[genes]`.
+      config: static.
+
+    Source:
+      Xiao et al. 2020, section 3.2. Parents are survivors as they were evaluated, not as mutated: fitness weights would
+      otherwise speak of genes that nobody measured.
+    """
+    key_survive, key_mutate, key_genes, key_parents, key_cross = jax.random.split(key, 5)
+    size = config.population_size
+    survives = selection.select_survivors(
+        key_survive, population.fitness, num_fit=config.num_fit, unfit_survival_prob=config.unfit_survival_prob
+    )
+    ranks = selection.rank(population.fitness)
+    order = jnp.argsort(jnp.where(survives, ranks, ranks + size))
+    slot = jnp.arange(size)
+    is_survivor = slot < survives.sum()
+
+    mutates = jax.random.bernoulli(key_mutate, config.mutation_rate, (size,)) & (slot >= config.num_elites)
+    kept = population.genes[order]
+    mutants = jax.vmap(variation.mutate, in_axes=(0, 0, None, None))(
+        jax.random.split(key_genes, size), kept, num_choices, free
+    )
+
+    temperature = config.parent_temperature if config.parent_selection == "softmax" else math.inf
+    weights = selection.parent_log_weights(population.fitness, survives, temperature=temperature)
+    mother, father = jax.vmap(selection.sample_parents, in_axes=(0, None))(
+        jax.random.split(key_parents, size), weights
+    )
+    cross = variation.uniform_crossover if config.crossover == "uniform" else variation.single_point_crossover
+    children = jax.vmap(cross, in_axes=(0, 0, 0, None))(
+        jax.random.split(key_cross, size), population.genes[mother], population.genes[father], free
+    )
+
+    origin = jnp.where(is_survivor, jnp.where(mutates, _MUTANT, _SURVIVOR), _CHILD)
+    return Offspring(
+        genes=jnp.where(is_survivor[:, None], jnp.where(mutates[:, None], mutants, kept), children),
+        fitness=jnp.where(origin == _SURVIVOR, population.fitness[order], jnp.nan),
+        origin=origin,
+        parents=jnp.stack(
+            [jnp.where(is_survivor, order, mother), jnp.where(is_survivor, _NO_PARENT, father)], axis=1
+        ),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _sample_rows(key: PRNGKeyArray, num_choices: Array, free: Array, template: Array, size: int) -> Array:
+    sample = jax.vmap(sample_genes, in_axes=(0, None, None, None))
+    return sample(jax.random.split(key, size), num_choices, free, template)
+
+
+@dataclasses.dataclass(frozen=True)
+class VLGAState:
+    """Where the search stands.
+
+    Attributes:
+      phase, generation: of `population`, from 0.
+      population: its new blocks, with the fitness known before it is evaluated.
+      origin: `[population]`, places in `ORIGINS`.
+      parents: `[population, 2]`, -1 where there is none.
+      finished: the champion of each phase before.
+      champion: the best of this phase in the generations before; None in its first.
+      ended: whether nothing is left to ask.
+      rejected: whether the stop rule ended the search, so that the last champion is no part of the result.
+    """
+
+    phase: int
+    generation: int
+    population: Population
+    origin: np.ndarray
+    parents: np.ndarray
+    finished: tuple[Champion, ...] = ()
+    champion: Champion | None = None
+    ended: bool = False
+    rejected: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class VLGA:
+    """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
+
+    space: SearchSpace
+    config: SearchConfig
+
+    def init(self, key: PRNGKeyArray) -> VLGAState:
+        return self._start_phase(key, ())
+
+    def ask(self, state: VLGAState) -> tuple[Proposal, ...]:
+        inherited = state.finished[-1] if state.finished else None
+        proposals = []
+        for individual, row in enumerate(state.population.genes):
+            parents = [None if place == _NO_PARENT else int(place) for place in state.parents[individual]]
+            fitness = float(state.population.fitness[individual])
+            proposals.append(
+                Proposal(
+                    place=Place(state.phase, state.generation, individual),
+                    chromosome=inherited.chromosome.extended(row) if inherited else Chromosome(np.asarray(row)[None]),
+                    origin=ORIGINS[state.origin[individual]],
+                    parent_a=parents[0],
+                    parent_b=parents[1],
+                    inherits=inherited.place if inherited else None,
+                    fitness=None if math.isnan(fitness) else fitness,
+                )
+            )
+        return tuple(proposals)
+
+    def tell(self, key: PRNGKeyArray, state: VLGAState, fitness: Sequence[float]) -> VLGAState:
+        proposals = self.ask(state)
+        champion = state.champion
+        for proposal, value in zip(proposals, fitness, strict=True):
+            if champion is None or value > champion.fitness:
+                champion = Champion(proposal.place, proposal.chromosome, float(value))
+        assert champion is not None
+        if state.generation + 1 < self.config.num_generations:
+            return self._next_generation(key, state, fitness, champion)
+        finished = (*state.finished, champion)
+        if self._fell(finished):
+            return dataclasses.replace(state, finished=finished, champion=None, ended=True, rejected=True)
+        if len(finished) == self.config.num_phases:
+            return dataclasses.replace(state, finished=finished, champion=None, ended=True)
+        return self._start_phase(key, finished)
+
+    def done(self, state: VLGAState) -> bool:
+        return state.ended
+
+    def champions(self, state: VLGAState) -> tuple[Champion, ...]:
+        return state.finished if state.champion is None else (*state.finished, state.champion)
+
+    def winner(self, state: VLGAState) -> Champion:
+        """Returns the champion to train to convergence; a phase that the stop rule rejected has none."""
+        accepted = self.champions(state)
+        if state.rejected:
+            accepted = accepted[:-1]
+        if self.config.winner == "last_phase":
+            return accepted[-1]
+        return max(accepted, key=lambda champion: champion.fitness)
+
+    def _fell(self, finished: tuple[Champion, ...]) -> bool:
+        """Whether the newest phase falls under the stop rule (Xiao et al. 2020: by more than 0.01)."""
+        if not self.config.stop_rule or len(finished) < 2:
+            return False
+        return finished[-1].fitness < max(champion.fitness for champion in finished[:-1]) - self.config.stop_drop
+
+    def _start_phase(self, key: PRNGKeyArray, finished: tuple[Champion, ...]) -> VLGAState:
+        phase, size = len(finished), self.config.population_size
+        template = finished[-1].chromosome.genes[-1] if finished else np.zeros(self.space.num_genes, np.int32)
+        genes = _sample_rows(
+            stream(key, "initial", phase), self.space.num_choices, self.space.free(phase), template, size
+        )
+        return VLGAState(
+            phase=phase,
+            generation=0,
+            population=Population(np.asarray(genes), np.full(size, np.nan)),
+            origin=np.zeros(size, np.int32),
+            parents=np.full((size, 2), _NO_PARENT),
+            finished=finished,
+        )
+
+    def _next_generation(
+        self, key: PRNGKeyArray, state: VLGAState, fitness: Sequence[float], champion: Champion
+    ) -> VLGAState:
+        evaluated = Population(state.population.genes, np.asarray(fitness, np.float32))
+        offspring = jax.device_get(
+            breed(
+                stream(key, "breed", state.phase, state.generation),
+                evaluated,
+                self.space.num_choices,
+                self.space.free(state.phase),
+                config=self.config,
+            )
+        )
+        # Fitness travels through the operators as float32; what a survivor is worth is kept to the bit.
+        known = np.where(np.isnan(offspring.fitness), np.nan, np.asarray(fitness)[offspring.parents[:, 0]])
+        return dataclasses.replace(
+            state,
+            generation=state.generation + 1,
+            population=Population(offspring.genes, known),
+            origin=offspring.origin,
+            parents=offspring.parents,
+            champion=champion,
+        )

@@ -1,0 +1,183 @@
+"""Fitness as a pure function of a request: what is asked, what is answered, and the policy for failures.
+
+A request's digest is the SHA-256 of its canonical JSON; the key that initialises and shuffles comes from the digest. So
+equal networks are trained once, and a result does not depend on the order, the worker or the load of the machine.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from vlga_jax.checks import knob
+from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
+from vlga_jax.training.step import Recipe
+
+OK = "ok"
+WORST_FITNESS = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class FitnessConfig:
+    """How a network's fitness is measured; see `Recipe` for the training itself.
+
+    Attributes:
+      max_seconds: of training a network, compilation not counted; 0 is no limit. Results then depend on the machine.
+      max_parameters: more are rejected before training; 0 is no limit.
+      max_flops: floating-point operations of one image's forward pass, likewise.
+      features: whether the frozen prefix's outputs are computed once per phase (cached, where memory allows) or with
+        every batch (recomputed).
+      ledger: path of another run's ledger.sqlite whose results are used where digests agree; empty is none.
+      any_environment: whether results measured on another backend, device kind or version count as known.
+      compile_threads: programs compiled at a time while networks train; 0 chooses by the number of cores.
+      deterministic: whether GPU kernels are chosen for the same bits every time.
+    """
+
+    epochs: int = knob(at_least=1)
+    batch_size: int = knob(at_least=1)
+    optimizer: str = knob(one_of=("adam", "sgd"))
+    learning_rate: float = knob(above=0)
+    schedule: str = knob(one_of=("constant", "cosine"))
+    warmup_epochs: float = knob(at_least=0)
+    weight_decay: float = knob(at_least=0)
+    label_smoothing: float = knob(at_least=0, at_most=0.99)
+    max_seconds: float = knob(at_least=0)
+    max_parameters: int = knob(at_least=0)
+    max_flops: int = knob(at_least=0)
+    features: str = knob(one_of=("cached", "recomputed"))
+    ledger: str = knob(may_be_empty=True)
+    any_environment: bool = knob()
+    compile_threads: int = knob(at_least=0)
+    deterministic: bool = knob()
+
+    def recipe(self) -> Recipe:
+        """Returns the training recipe; augmentation is left to the final training, since features are computed once."""
+        names = {field.name for field in dataclasses.fields(Recipe)} - {"flip", "crop_padding"}
+        return Recipe(**{name: getattr(self, name) for name in names}, flip=False, crop_padding=0)
+
+    def limits(self) -> "Limits":
+        return Limits(self.max_seconds, self.max_parameters, self.max_flops)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a network may cost; 0 is no limit. See `FitnessConfig`."""
+
+    max_seconds: float
+    max_parameters: int
+    max_flops: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A question whose answer is a fitness.
+
+    Attributes:
+      network: what is trained.
+      num_inherited: its leading blocks that are inherited and frozen.
+      inherited_from: digest of the request whose weights they have; None if none are.
+      recipe: how the rest is trained.
+      limits: what it may cost.
+      data: fingerprint of the training and validation data.
+      seed: of the run.
+    """
+
+    network: NetworkSpec
+    num_inherited: int
+    inherited_from: str | None
+    recipe: Recipe
+    limits: Limits
+    data: str
+    seed: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """64 hexadecimal digits that name this request and its answer."""
+        return digest_of(dataclasses.asdict(self))
+
+    def to_json(self) -> str:
+        """Returns the canonical JSON, from which `request_from_json` restores the request."""
+        return canonical_json(dataclasses.asdict(self))
+
+    def rejection(self) -> tuple[str, str] | None:
+        """Returns status and reason if a limit forbids the training, else None."""
+        costs = {"parameters": count_parameters(self.network), "flops": count_flops(self.network)}
+        for name, cost in costs.items():
+            limit = getattr(self.limits, f"max_{name}")
+            if limit and cost > limit:
+                return f"too_many_{name}", f"{cost} {name}, over fitness.max_{name}={limit}"
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The answer to a request.
+
+    Attributes:
+      digest: of the request.
+      status: ok; or diverged, out_of_memory, out_of_time, too_many_parameters, too_many_flops.
+      fitness: validation accuracy in [0, 1]; the worst, 0, unless ok.
+      reason: one line, empty if ok.
+      losses: mean training loss of each epoch.
+      train_seconds, compile_seconds: what it took here.
+    """
+
+    digest: str
+    status: str
+    fitness: float
+    reason: str = ""
+    losses: tuple[float, ...] = ()
+    train_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+def failure(request: Request, status: str, reason: str, **seconds: float) -> Evaluation:
+    """Returns the evaluation of a network that could not be trained: the worst fitness, with the reason."""
+    return Evaluation(request.digest, status, WORST_FITNESS, reason, **seconds)
+
+
+def request_from_json(text: str) -> Request:
+    """Returns the request that `Request.to_json` wrote."""
+    values = json.loads(text)
+    return Request(
+        **{
+            **values,
+            "network": from_json(values["network"]),
+            "recipe": Recipe(**values["recipe"]),
+            "limits": Limits(**values["limits"]),
+        }
+    )
+
+
+def canonical_json(values: Any) -> str:
+    """Returns JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(values: Any) -> str:
+    """Returns the SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def key_of(digest: str) -> PRNGKeyArray:
+    """Returns the root key of a training: the first 64 bits of its digest."""
+    words = [int(digest[start : start + 8], 16) for start in (0, 8)]
+    return jax.random.wrap_key_data(np.array(words, np.uint32), impl="threefry2x32")
+
+
+def environment(features: str) -> str:
+    """Returns what the bits of a result depend on besides its request, as canonical JSON."""
+    device = jax.local_devices()[0]
+    return canonical_json(
+        {
+            "backend": device.platform,
+            "device": device.device_kind,
+            "features": features,
+            "jax": jax.__version__,
+        }
+    )

@@ -1,0 +1,196 @@
+"""Evaluates requests on this machine: programs are compiled in threads while other networks train.
+
+Results come in the order of the requests and depend on nothing but them.
+"""
+
+import collections
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from vlga_jax.fitness.evaluation import OK, Evaluation, Request, failure, key_of
+from vlga_jax.keys import stream
+from vlga_jax.network import transfer
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.transfer import Variables
+from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
+from vlga_jax.training.fit import (
+    Plan,
+    Programs,
+    TrainingFailure,
+    build,
+    count_correct,
+    epochs_as_programs,
+    out_of_memory_is_failure,
+    run_epochs,
+)
+from vlga_jax.training.step import initial_state
+
+_PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancestor:
+    """An evaluated request that others inherit from, with the variables of its whole network."""
+
+    request: Request
+    variables: Variables
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """An evaluation and, if it is ok, the variables of the whole network, on the host."""
+
+    evaluation: Evaluation
+    variables: Variables | None
+
+
+class LocalExecutor:
+    """Trains requested networks one after the other.
+
+    Args:
+      images: training and validation images, uint8, and labels.
+      cache_features: whether a frozen prefix's outputs are computed once (where memory allows) or with every batch.
+      compile_threads: programs compiled at a time; 0 is the number of cores less one, at least 1, at most 4.
+      on_epoch: told digest, epoch from 0, epochs in all and mean loss.
+    """
+
+    def __init__(
+        self,
+        images: PhaseData,
+        *,
+        cache_features: bool,
+        compile_threads: int,
+        on_epoch: Callable[[str, int, int, float], None] = lambda *_: None,
+    ):
+        self._images = images
+        self._device_images = to_device_if_it_fits(images)
+        self._cache_features = cache_features
+        self._features = PrefixFeatures(images)
+        self._phase_data: tuple[str | None, PhaseData] = (None, self._device_images)
+        threads = compile_threads or min(4, max(1, (os.cpu_count() or 1) - 1))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
+        self._ahead = threads + 1
+        self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
+        self._on_epoch = on_epoch
+
+    def run(
+        self, requests: Sequence[Request], ancestor: Ancestor | None, *, limit_time: bool = True
+    ) -> Iterator[Trained]:
+        """Yields the answer to each request, in their order.
+
+        Args:
+          requests: all inherit from `ancestor`.
+          ancestor: whose blocks they inherit, frozen; None in the first phase.
+          limit_time: whether `max_seconds` counts; not when a known result's weights are made again.
+        """
+        waiting = collections.deque(request for request in requests if request.rejection() is None)
+        data, plans = None, {}
+        for request in requests:
+            rejection = request.rejection()
+            if rejection is not None:
+                yield Trained(failure(request, *rejection), None)
+                continue
+            if data is None:
+                data, cached = self._data_of(ancestor)
+                plans = {other.digest: _plan(other, data, cached) for other in waiting}
+            for other in list(waiting)[: self._ahead]:
+                self._submit(plans[other.digest])
+            waiting.popleft()
+            yield self._train(request, plans[request.digest], ancestor, data, limit_time)
+
+    def close(self) -> None:
+        """Waits for no program that nobody will run."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _data_of(self, ancestor: Ancestor | None) -> tuple[PhaseData, bool]:
+        """What a phase trains on, and whether that is features of its prefix."""
+        if ancestor is None:
+            return self._device_images, False
+        request = ancestor.request
+        num_blocks = len(request.network.blocks)
+        num_examples = len(self._images.train) + len(self._images.validation)
+        if not self._cache_features or not fits_in_memory(request.network, num_blocks, num_examples):
+            return self._device_images, False
+        if self._phase_data[0] != request.digest:
+            features = self._features.of(
+                request.digest, request.inherited_from, request.network, ancestor.variables, request.num_inherited
+            )
+            self._phase_data = (request.digest, to_device_if_it_fits(features))
+        return self._phase_data[1], True
+
+    def _submit(self, plan: Plan) -> Future[Programs]:
+        if plan not in self._programs:
+            self._programs[plan] = self._pool.submit(build, plan)
+        self._programs.move_to_end(plan)
+        while len(self._programs) > max(_PROGRAMS_KEPT, self._ahead):
+            self._programs.popitem(last=False)
+        return self._programs[plan]
+
+    def _train(
+        self, request: Request, plan: Plan, ancestor: Ancestor | None, data: PhaseData, limit_time: bool
+    ) -> Trained:
+        compile_seconds, started = 0.0, time.perf_counter()
+        losses: list[float] = []
+        try:
+            programs = self._submit(plan).result()
+            compile_seconds, started = programs.compile_seconds, time.perf_counter()
+            limit = request.limits.max_seconds if limit_time else 0
+            root = key_of(request.digest)
+            with out_of_memory_is_failure():
+                variables = _initial_variables(request, plan, ancestor)
+                state = initial_state(variables, plan.optimizer())
+            for end in run_epochs(
+                plan,
+                programs,
+                state,
+                data.train,
+                None,
+                stream(root, "train"),
+                deadline=started + limit if limit else float("inf"),
+            ):
+                losses.append(end.loss)
+                state = end.state
+                self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
+            fitness = count_correct(programs, state, data.validation) / len(data.validation)
+        except TrainingFailure as error:
+            seconds = {"train_seconds": time.perf_counter() - started, "compile_seconds": compile_seconds}
+            return Trained(failure(request, error.status, error.reason, **seconds), None)
+        evaluation = Evaluation(
+            request.digest, OK, fitness, "", tuple(losses), time.perf_counter() - started, compile_seconds
+        )
+        return Trained(evaluation, _whole(request, plan, ancestor, state.params, state.batch_stats))
+
+
+def _plan(request: Request, data: PhaseData, features_cached: bool) -> Plan:
+    first = request.num_inherited if features_cached else 0
+    return Plan(
+        spec=request.network.suffix(first),
+        recipe=request.recipe,
+        num_frozen=request.num_inherited - first,
+        num_train=len(data.train),
+        input_dtype=str(data.train.inputs.dtype),
+        whole_epochs=epochs_as_programs(data.train.inputs),
+    )
+
+
+def _initial_variables(request: Request, plan: Plan, ancestor: Ancestor | None) -> Variables:
+    """Fresh weights of what is new; and, where the plan holds the frozen prefix, the inherited ones before them."""
+    fresh = initialise(stream(key_of(request.digest), "init"), request.network.suffix(request.num_inherited))
+    if plan.num_frozen == 0 or ancestor is None:
+        return fresh
+    return transfer.merge(ancestor.variables, fresh, plan.num_frozen)
+
+
+def _whole(request: Request, plan: Plan, ancestor: Ancestor | None, params: Any, batch_stats: Any) -> Variables:
+    """The variables of the whole network, copied to the host."""
+    own = {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
+    own = jax.tree.map(lambda leaf: np.array(leaf), own)
+    left_out = request.num_inherited - plan.num_frozen
+    return transfer.merge(ancestor.variables, own, left_out) if ancestor is not None and left_out else own

@@ -1,0 +1,64 @@
+"""The weights worth keeping: one Orbax checkpoint per request, named by its digest.
+
+Orbax commits by an atomic rename: a checkpoint is there whole or not at all. Weights that turn out missing or broken are
+no loss: the training that made them can be repeated, to the same bits.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vlga_jax.network.initialise import variable_shapes
+from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.transfer import Variables
+
+
+class WeightStore:
+    """Weights below a directory.
+
+    Args:
+      directory: made if missing.
+    """
+
+    def __init__(self, directory: Path):
+        self._directory = directory.resolve()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+    def has(self, digest: str) -> bool:
+        """Returns whether the weights of a request are here."""
+        return (self._directory / digest).is_dir()
+
+    def save(self, digest: str, variables: Variables) -> None:
+        """Writes a request's weights; they are durable when this returns."""
+        arrays = jax.tree.map(np.asarray, variables)
+        self._checkpointer.save(self._directory / digest, args=ocp.args.StandardSave(arrays), force=True)
+
+    def load(self, digest: str, spec: NetworkSpec) -> Variables:
+        """Returns the weights of a request, as NumPy arrays.
+
+        Args:
+          digest: of the request.
+          spec: of its whole network; the weights must have its shapes.
+        """
+        shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), variable_shapes(spec))
+        restored = self._checkpointer.restore(self._directory / digest, args=ocp.args.StandardRestore(shapes))
+        return jax.tree.map(np.asarray, restored)
+
+    def keep_only(self, digests: Iterable[str]) -> None:
+        """Deletes all weights but these requests'."""
+        kept = set(digests)
+        for path in self._directory.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path)
+
+    def drop(self, digest: str) -> None:
+        """Deletes a request's weights, if they are here."""
+        shutil.rmtree(self._directory / digest, ignore_errors=True)
+
+    def close(self) -> None:
+        self._checkpointer.close()

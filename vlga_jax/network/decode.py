@@ -1,0 +1,57 @@
+"""From a chromosome to a network: the only file that knows both languages.
+
+Genes that change nothing (a pool's type without a pool, b's genes without b, a pool on a 1x1 map) leave no trace in the
+spec, so chromosomes that differ only in them decode to equal specs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vlga_jax.genome.chromosome import Chromosome, to_values
+from vlga_jax.genome.space import SearchSpace
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+
+
+def decode(
+    space: SearchSpace,
+    chromosome: Chromosome,
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    pool_stride: int,
+    head_pool: str,
+) -> NetworkSpec:
+    """Returns the network of a chromosome.
+
+    Args:
+      space: the genes that the chromosome's indices stand for.
+      chromosome: at least one block.
+      input_shape: height, width, channels of the images.
+      num_classes: at least 2.
+      pool_stride: pixels, 1 or 2.
+      head_pool: average or max.
+    """
+    blocks: list[BlockSpec] = []
+    shape = input_shape
+    values = to_values(space, chromosome)
+    for genes in values:
+        blocks.append(_block(genes, shape, pool_stride))
+        shape = blocks[-1].out_shape(shape)
+    return NetworkSpec(
+        input_shape=input_shape,
+        num_classes=num_classes,
+        activation=str(values[0]["activation"]),
+        head_pool=head_pool,
+        blocks=tuple(blocks),
+    )
+
+
+def _block(genes: Mapping[str, Any], in_shape: tuple[int, int, int], pool_stride: int) -> BlockSpec:
+    single_pixel = in_shape[0] == in_shape[1] == 1
+    return BlockSpec(
+        a=ConvSpec(genes["a_channels"], genes["a_kernel"], genes["a_batch_norm"]),
+        pool=PoolSpec(genes["pool_type"], pool_stride) if genes["include_pool"] and not single_pixel else None,
+        b=ConvSpec(genes["b_channels"], genes["b_kernel"], genes["b_batch_norm"]) if genes["include_b"] else None,
+        skip=genes["include_skip"],
+        dropout_rate=genes["dropout_rate"],
+    )

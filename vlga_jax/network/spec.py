@@ -1,0 +1,138 @@
+"""What a network is: frozen, hashable descriptions, JSON both ways, with their cost counted by hand.
+
+A block is: convolution a, batch norm, activation, pool; convolution b, batch norm, activation; plus, with a skip, a 1x1
+convolution of the block's input (Xiao et al. 2020, section 3.1). The head is global pooling and one dense layer.
+"""
+
+import dataclasses
+from typing import Any
+
+POOL_WINDOW = 2  # pixels, both sides
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvSpec:
+    """A square 'same' convolution: output channels, kernel side in pixels, whether batch norm follows."""
+
+    channels: int
+    kernel: int
+    batch_norm: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSpec:
+    """A 2x2 'same' pool: max or average; stride in pixels, 1 or 2."""
+
+    kind: str
+    stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockSpec:
+    """One block; `dropout_rate` is the share of its outputs dropped in training."""
+
+    a: ConvSpec
+    pool: PoolSpec | None
+    b: ConvSpec | None
+    skip: bool
+    dropout_rate: float
+
+    @property
+    def stride(self) -> int:
+        return self.pool.stride if self.pool else 1
+
+    @property
+    def out_channels(self) -> int:
+        return (self.b or self.a).channels
+
+    def out_shape(self, in_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Returns height, width and channels after the block; 'same' padding rounds up."""
+        height, width, _ = in_shape
+        return -(-height // self.stride), -(-width // self.stride), self.out_channels
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """A whole network.
+
+    Attributes:
+      input_shape: height, width, channels of what goes in.
+      num_classes: number of logits.
+      activation: after every convolution.
+      head_pool: global pooling before the dense layer, average or max.
+      blocks: at least one.
+    """
+
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    activation: str
+    head_pool: str
+    blocks: tuple[BlockSpec, ...]
+
+    def shape_before(self, block: int) -> tuple[int, int, int]:
+        """Returns height, width and channels of what goes into a block; with `len(blocks)`, into the head."""
+        shape = self.input_shape
+        for spec in self.blocks[:block]:
+            shape = spec.out_shape(shape)
+        return shape
+
+    def suffix(self, first: int) -> "NetworkSpec":
+        """Returns the network that maps the outputs of block `first - 1` to logits."""
+        return dataclasses.replace(self, input_shape=self.shape_before(first), blocks=self.blocks[first:])
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns nested mappings of plain values."""
+        return dataclasses.asdict(self)
+
+
+def from_json(values: dict[str, Any]) -> NetworkSpec:
+    """Returns the spec that `NetworkSpec.to_json` wrote, after a pass through JSON."""
+
+    def block(fields: dict[str, Any]) -> BlockSpec:
+        return BlockSpec(
+            a=ConvSpec(**fields["a"]),
+            pool=PoolSpec(**fields["pool"]) if fields["pool"] else None,
+            b=ConvSpec(**fields["b"]) if fields["b"] else None,
+            skip=fields["skip"],
+            dropout_rate=fields["dropout_rate"],
+        )
+
+    height, width, channels = values["input_shape"]
+    return NetworkSpec(
+        **{
+            **values,
+            "input_shape": (height, width, channels),
+            "blocks": tuple(block(fields) for fields in values["blocks"]),
+        }
+    )
+
+
+def count_parameters(spec: NetworkSpec) -> int:
+    """Returns the number of trainable values: kernels, biases, batch norm scales and offsets."""
+    total = (spec.shape_before(len(spec.blocks))[2] + 1) * spec.num_classes
+    for index, block in enumerate(spec.blocks):
+        channels = spec.shape_before(index)[2]
+        for conv in (block.a, block.b):
+            if conv is not None:
+                total += conv.kernel**2 * channels * conv.channels + (2 if conv.batch_norm else 1) * conv.channels
+                channels = conv.channels
+        if block.skip:
+            total += (spec.shape_before(index)[2] + 1) * block.out_channels
+    return total
+
+
+def count_flops(spec: NetworkSpec) -> int:
+    """Returns floating-point operations of one image's forward pass; a multiply-add counts as two.
+
+    Convolutions and the dense layer count, elementwise work does not.
+    """
+    total = 2 * spec.shape_before(len(spec.blocks))[2] * spec.num_classes
+    for index, block in enumerate(spec.blocks):
+        height, width, channels = spec.shape_before(index)
+        out_height, out_width, _ = block.out_shape((height, width, channels))
+        total += 2 * height * width * block.a.kernel**2 * channels * block.a.channels
+        if block.b is not None:
+            total += 2 * out_height * out_width * block.b.kernel**2 * block.a.channels * block.b.channels
+        if block.skip:
+            total += 2 * out_height * out_width * channels * block.out_channels
+    return total

@@ -1,0 +1,70 @@
+"""Weight transfer: merge inherited parameter trees into a longer network's, and say what is frozen.
+
+Variables are `{"params": {block_0, ..., head}, "batch_stats": {block_0, ...}}`; a suffix names its first block `block_0`.
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+Variables = dict[str, Any]
+
+TRAINABLE, FROZEN = "trainable", "frozen"
+
+
+def merge(inherited: Variables, suffix: Variables, num_inherited: int) -> Variables:
+    """Returns the variables of the whole network: inherited blocks, then the suffix's blocks and head.
+
+    Args:
+      inherited: of a network with at least `num_inherited` blocks; its head is left out.
+      suffix: of the network after these blocks.
+      num_inherited: leading blocks to inherit.
+    """
+    merged: Variables = {}
+    for collection in ("params", "batch_stats"):
+        old, new = inherited.get(collection, {}), suffix.get(collection, {})
+        kept = {f"block_{index}": old[f"block_{index}"] for index in range(num_inherited) if f"block_{index}" in old}
+        moved = {_renamed(name, num_inherited): tree for name, tree in new.items()}
+        if kept or moved or collection == "params":
+            merged[collection] = {**kept, **moved}
+    return merged
+
+
+def block_variables(variables: Variables, block: int) -> Variables:
+    """Returns one block's variables as those of `ConvBlock`."""
+    name = f"block_{block}"
+    return {collection: tree[name] for collection, tree in variables.items() if name in tree}
+
+
+def labels(params: dict[str, Any], num_frozen: int) -> dict[str, Any]:
+    """Returns a tree like `params` whose leaves say whether they are frozen or trainable."""
+    frozen = {f"block_{index}" for index in range(num_frozen)}
+    return {
+        name: jax.tree.map(lambda _, label=FROZEN if name in frozen else TRAINABLE: label, tree)
+        for name, tree in params.items()
+    }
+
+
+def freeze(optimizer: optax.GradientTransformation, num_frozen: int) -> optax.GradientTransformation:
+    """Returns the optimizer with zero updates, and no moments, for the leading `num_frozen` blocks."""
+    return optax.multi_transform(
+        {TRAINABLE: optimizer, FROZEN: optax.set_to_zero()}, lambda params: labels(params, num_frozen)
+    )
+
+
+def stop_frozen_gradients(params: dict[str, Any], num_frozen: int) -> dict[str, Any]:
+    """Returns the same values; no gradient is computed for frozen leaves."""
+    return jax.tree.map(
+        lambda leaf, label: jax.lax.stop_gradient(leaf) if label == FROZEN else leaf, params, labels(params, num_frozen)
+    )
+
+
+def keep_frozen(new: dict[str, Any], old: dict[str, Any], num_frozen: int) -> dict[str, Any]:
+    """Returns `new` with the frozen subtrees of `old`: the very same bits, -0.0 included, which adding 0 would lose."""
+    frozen = {f"block_{index}" for index in range(num_frozen)}
+    return {name: old[name] if name in frozen else tree for name, tree in new.items()}
+
+
+def _renamed(name: str, shift: int) -> str:
+    return f"block_{int(name.removeprefix('block_')) + shift}" if name.startswith("block_") else name

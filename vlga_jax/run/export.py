@@ -1,0 +1,114 @@
+"""The best network as a directory of plain files, and back: `weights.npz` and `architecture.json`, never pickle."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from vlga_jax.checks import InputError
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import NetworkSpec, from_json
+from vlga_jax.network.transfer import Variables
+from vlga_jax.training.step import scale_images
+
+_BATCH_SIZE = 256
+
+
+def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapping[str, Any]) -> None:
+    """Writes a network so that a crash leaves the old directory or the new one; equal networks give equal bytes.
+
+    Args:
+      directory: replaced whole.
+      spec: the network.
+      variables: its weights.
+      about: what else to tell in `architecture.json`, such as `class_names`.
+    """
+    part, old = directory.with_name(f".{directory.name}.part"), directory.with_name(f".{directory.name}.old")
+    for leftover in (part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    part.mkdir(parents=True)
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    arrays = {"/".join(step.key for step in path): np.asarray(leaf) for path, leaf in leaves}
+    np.savez(part / "weights.npz", **arrays)  # type: ignore[arg-type]
+    text = json.dumps({**about, "network": spec.to_json()}, indent=2, sort_keys=True)
+    (part / "architecture.json").write_text(text + "\n")
+    for path in part.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    if directory.exists():
+        os.replace(directory, old)
+    os.replace(part, directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class Predictor:
+    """A trained network as a function of uint8 images; `predict(images)` returns class indices.
+
+    Attributes:
+      spec: its architecture.
+      class_names: what the indices mean.
+      about: all of `architecture.json`.
+    """
+
+    def __init__(self, spec: NetworkSpec, variables: Variables, about: Mapping[str, Any]):
+        self.spec, self.variables, self.about = spec, variables, about
+        self.class_names: tuple[str, ...] = tuple(about["class_names"])
+        self._apply = jax.jit(
+            lambda variables, images: jax.nn.softmax(
+                ConvNet(spec).apply(variables, scale_images(images), train=False)  # type: ignore[arg-type]
+            )
+        )
+
+    def __call__(self, images: UInt8[np.ndarray, "images height width channels"]) -> Int[np.ndarray, " images"]:
+        """Returns the most probable class of each image, int32 `[images]`."""
+        return self.probabilities(images).argmax(axis=-1).astype(np.int32)
+
+    def probabilities(
+        self, images: UInt8[np.ndarray, "images height width channels"]
+    ) -> Float[np.ndarray, "images classes"]:
+        """Returns class probabilities, float32 `[images, classes]`.
+
+        Raises:
+          InputError: the images are not uint8, or not of the shape the network was trained on.
+        """
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != self.spec.input_shape:
+            wanted = f"must be uint8 [images, {', '.join(map(str, self.spec.input_shape))}]"
+            raise InputError("images", f"{images.dtype} {list(images.shape)}", wanted)
+        outputs = np.empty((len(images), self.spec.num_classes), np.float32)
+        for start in range(0, len(images), _BATCH_SIZE):
+            rows = np.arange(start, min(start + _BATCH_SIZE, len(images)))
+            batch = images[np.resize(rows, _BATCH_SIZE)]
+            outputs[rows] = np.asarray(self._apply(self.variables, jnp.asarray(batch)))[: len(rows)]
+        return outputs
+
+
+def load(workdir: str | Path) -> Predictor:
+    """Returns the trained network of a run as a function of uint8 images.
+
+    Args:
+      workdir: of a finished run; it holds `best/`.
+
+    Raises:
+      InputError: there is no trained network.
+    """
+    directory = Path(workdir) / "best"
+    if not (directory / "architecture.json").is_file():
+        raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
+    about = json.loads((directory / "architecture.json").read_text())
+    variables: Variables = {}
+    with np.load(directory / "weights.npz", allow_pickle=False) as arrays:
+        for name in arrays.files:
+            node = variables
+            *path, leaf = name.split("/")
+            for step in path:
+                node = node.setdefault(step, {})
+            node[leaf] = arrays[name]
+    return Predictor(from_json(about["network"]), variables, about)

@@ -1,0 +1,223 @@
+"""The end of a run: the winner is trained with all its layers until convergence; checkpointed every epoch by Orbax."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vlga_jax.checks import InputError, knob
+from vlga_jax.fitness.evaluation import Request, digest_of, key_of
+from vlga_jax.keys import stream
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.transfer import Variables
+from vlga_jax.run.tracking import Listener
+from vlga_jax.training.features import PhaseData, to_device_if_it_fits
+from vlga_jax.training.fit import Examples, Plan, TrainingFailure, build, epochs_as_programs, run_epochs
+from vlga_jax.training.step import Recipe, TrainState, initial_state
+
+_COLOUR_CHANNELS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalConfig:
+    """How the winner is trained; see `Recipe` for the fields it shares.
+
+    Attributes:
+      patience: epochs without a better validation accuracy after which training ends; 0 never ends it early.
+      init: start from the searched weights, or from scratch.
+      use_all_data: train on the validation images too, for all epochs.
+      flip, crop_padding: of colour images only.
+    """
+
+    epochs: int = knob(at_least=1)
+    patience: int = knob(at_least=0)
+    init: str = knob(one_of=("searched", "scratch"))
+    use_all_data: bool = knob()
+    batch_size: int = knob(at_least=1)
+    optimizer: str = knob(one_of=("adam", "sgd"))
+    learning_rate: float = knob(above=0)
+    schedule: str = knob(one_of=("constant", "cosine"))
+    warmup_epochs: float = knob(at_least=0)
+    weight_decay: float = knob(at_least=0)
+    label_smoothing: float = knob(at_least=0, at_most=0.99)
+    flip: bool = knob()
+    crop_padding: int = knob(at_least=0)
+
+    def recipe(self, num_channels: int) -> Recipe:
+        """Returns the training recipe for images with this many channels."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        if num_channels != _COLOUR_CHANNELS:
+            values.update(flip=False, crop_padding=0)
+        return Recipe(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a final training is; accuracies lie in [0, 1].
+
+    Attributes:
+      losses: of each epoch.
+      accuracies: on the validation images, of each epoch; empty where all data are trained on.
+      best_epoch: from 0, whose weights count so far.
+      stopped: whether patience ran out.
+    """
+
+    losses: tuple[float, ...] = ()
+    accuracies: tuple[float, ...] = ()
+    best_epoch: int = -1
+    stopped: bool = False
+
+    def after(self, loss: float, accuracy: float | None, patience: int) -> "Progress":
+        """Returns the progress one epoch later."""
+        epoch = len(self.losses)
+        losses = (*self.losses, loss)
+        if accuracy is None:
+            return Progress(losses, (), epoch)
+        improved = self.best_epoch < 0 or accuracy > self.accuracies[self.best_epoch]
+        best = epoch if improved else self.best_epoch
+        stopped = patience > 0 and epoch - best >= patience
+        return Progress(losses, (*self.accuracies, accuracy), best, stopped)
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalRequest:
+    """All that a final training depends on; its digest names it."""
+
+    request: Request
+    config: FinalConfig
+
+    @property
+    def digest(self) -> str:
+        return digest_of(dataclasses.asdict(self))
+
+
+def train_to_convergence(
+    final: FinalRequest,
+    images: PhaseData,
+    searched: Callable[[], Variables],
+    directory: Path,
+    listener: Listener,
+) -> tuple[Variables, Progress]:
+    """Returns the trained variables, on the host, and how training went.
+
+    Args:
+      final: what to train and how.
+      images: training and validation images.
+      searched: gives the searched weights; called only if they are started from and no epoch is done yet.
+      directory: of checkpoints; training goes on from the newest.
+      listener: is told of each epoch.
+
+    Raises:
+      InputError: the first epoch failed already: it diverged, or memory ran out.
+    """
+    config, network = final.config, final.request.network
+    if config.use_all_data:
+        images = PhaseData(_joined(images.train, images.validation), images.validation)
+    images = to_device_if_it_fits(images)
+    plan = Plan(
+        spec=network,
+        recipe=config.recipe(network.input_shape[-1]),
+        num_frozen=0,
+        num_train=len(images.train),
+        input_dtype="uint8",
+        whole_epochs=epochs_as_programs(images.train.inputs),
+    )
+    root = key_of(final.digest)
+    store = _Checkpoints(directory)
+    try:
+        restored = store.restore(plan)
+        if restored is None:
+            start = searched() if config.init == "searched" else initialise(stream(root, "init"), network)
+            restored = initial_state(start, plan.optimizer()), start, Progress()
+        state, best, progress = restored
+        listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))
+        if progress.stopped or len(progress.losses) >= config.epochs:
+            return best, progress
+        epochs = run_epochs(
+            plan,
+            build(plan),
+            state,
+            images.train,
+            None if config.use_all_data else images.validation,
+            stream(root, "train"),
+            first_epoch=len(progress.losses),
+        )
+        for end in epochs:
+            progress = progress.after(end.loss, end.accuracy, config.patience)
+            state = jax.tree.map(np.array, end.state)
+            if progress.best_epoch == end.epoch:
+                best = _variables(state)
+            store.save(state, best, progress)
+            listener.final_epoch_finished(
+                epoch=end.epoch, num_epochs=config.epochs, loss=end.loss, accuracy=end.accuracy
+            )
+            if progress.stopped:
+                break
+    except TrainingFailure as error:
+        if progress.best_epoch < 0:
+            field = "config.final.learning_rate" if error.status == "diverged" else "config.final.batch_size"
+            value = getattr(config, field.rsplit(".", 1)[1])
+            raise InputError(field, value, f"final training failed ({error.reason}); give a smaller one") from error
+        listener.message(text=f"final training ended early: {error.reason}; the best epoch's weights are kept")
+    finally:
+        store.close()
+    return best, progress
+
+
+class _Checkpoints:
+    """The newest states of a final training; two are kept, so that one is whole whenever the process dies."""
+
+    def __init__(self, directory: Path):
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+
+    def save(self, state: TrainState, best: Variables, progress: Progress) -> None:
+        self._manager.save(
+            len(progress.losses),
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave({"state": state._asdict(), "best": best}),
+                progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+            ),
+        )
+
+    def restore(self, plan: Plan) -> tuple[TrainState, Variables, Progress] | None:
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        blank = initial_state(initialise(jax.random.key(0), plan.spec), plan.optimizer())
+        target = {"state": blank._asdict(), "best": _variables(blank)}
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardRestore(target),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        arrays = jax.tree.map(np.asarray, restored["arrays"])
+        values = restored["progress"]
+        progress = Progress(
+            **{**values, "losses": tuple(values["losses"]), "accuracies": tuple(values["accuracies"])}
+        )
+        return TrainState(**arrays["state"]), arrays["best"], progress
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _variables(state: TrainState) -> Variables:
+    return {"params": state.params, **({"batch_stats": state.batch_stats} if state.batch_stats else {})}
+
+
+def _joined(first: Examples, second: Examples) -> Examples:
+    return Examples(
+        np.concatenate([first.inputs, second.inputs]), np.concatenate([first.labels, second.labels])
+    )
+
+
+def validation_accuracy(progress: Progress) -> float | None:
+    """Returns the best epoch's accuracy on the validation images; None where they were trained on."""
+    return progress.accuracies[progress.best_epoch] if progress.accuracies else None

@@ -1,0 +1,250 @@
+"""One run, end to end: data, search, final training, test, report. Running it again continues or repeats nothing."""
+
+import dataclasses
+import json
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import vlga_jax
+from vlga_jax.checks import knob
+from vlga_jax.evolution.vlga import VLGA, SearchConfig
+from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
+from vlga_jax.fitness.evaluator import Evaluator
+from vlga_jax.fitness.executors.local import LocalExecutor
+from vlga_jax.fitness.ledger import Ledger
+from vlga_jax.fitness.weights import WeightStore
+from vlga_jax.genome.chromosome import Chromosome, to_values
+from vlga_jax.genome.space import SearchSpace, SpaceConfig, make_search_space
+from vlga_jax.network.decode import decode
+from vlga_jax.network.spec import count_flops, count_parameters
+from vlga_jax.run import export, workdir
+from vlga_jax.run.finish import FinalConfig, FinalRequest, train_to_convergence, validation_accuracy
+from vlga_jax.run.history import write_atomically
+from vlga_jax.run.report.figures import write_figures
+from vlga_jax.run.search import Search, SearchResult
+from vlga_jax.run.tracking import Listener, TrackingConfig, make_listener
+from vlga_jax.training.data import DataConfig, TrainingData, load_test_data, load_training_data
+from vlga_jax.training.features import PhaseData
+from vlga_jax.training.fit import Examples
+
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on; `seed` in [0, 2**32)."""
+
+    seed: int = knob(at_least=0, at_most=2**32 - 1)
+    search: SearchConfig
+    space: SpaceConfig
+    fitness: FitnessConfig
+    final: FinalConfig
+    data: DataConfig
+    tracking: TrackingConfig
+
+
+def run(config: RunConfig, directory: Path) -> dict[str, Any]:
+    """Returns what `result.json` holds, after a whole run; the same call continues one that was interrupted.
+
+    Args:
+      config: checked.
+      directory: the run's; made if missing.
+
+    Raises:
+      InputError: the directory, the data or a ledger cannot be used, or holds another search.
+    """
+    started = time.perf_counter()
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    with workdir.opened(directory, plain):
+        listener = make_listener(config.tracking, workdir=directory)
+        try:
+            listener.run_started(
+                workdir=directory,
+                config=plain,
+                num_phases=0 if config.search.stop_rule else config.search.num_phases,
+                num_generations=config.search.num_generations,
+                population_size=config.search.population_size,
+            )
+            result = _run(config, directory, listener, started)
+            listener.run_finished(result=result, best_dir=directory / "best")
+        finally:
+            listener.close()
+    return result
+
+
+def _run(config: RunConfig, directory: Path, listener: Listener, started: float) -> dict[str, Any]:
+    data = load_training_data(config.data)
+    space = make_search_space(config.space)
+    images = PhaseData(
+        Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
+    )
+    ledger = Ledger(
+        directory / "ledger.sqlite",
+        environment(config.fitness.features),
+        any_environment=config.fitness.any_environment,
+        other=config.fitness.ledger,
+    )
+    weights = WeightStore(directory / "weights")
+    executor = LocalExecutor(
+        images,
+        cache_features=config.fitness.features == "cached",
+        compile_threads=config.fitness.compile_threads,
+        on_epoch=lambda digest, epoch, num_epochs, loss: listener.epoch_finished(
+            network=digest, epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=None
+        ),
+    )
+    _tell_of_other_environments(ledger, config, listener)
+    evaluator = Evaluator(ledger, weights, executor)
+    try:
+        search = Search(
+            VLGA(space, config.search),
+            space,
+            _request_maker(config, space, data),
+            evaluator,
+            listener,
+            directory / "history.csv",
+        )
+        found = search.run(config.seed)
+        searched = time.perf_counter()
+        write_figures(found.rows, directory / "figures")
+        final = FinalRequest(found.request, config.final)
+        outcome = _finish(final, found, space, data, images, evaluator, directory, listener, config.data)
+    finally:
+        executor.close()
+        weights.close()
+        ledger.close()
+    result = _result(found, outcome, space)
+    write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
+    timing = _timing(found, started, searched)
+    write_atomically(directory / "timing.json", json.dumps(timing, indent=2, sort_keys=True) + "\n")
+    return result
+
+
+def _request_maker(config: RunConfig, space: SearchSpace, data: TrainingData) -> Any:
+    height, width, channels = data.train_images.shape[1:]
+
+    def make_request(chromosome: Chromosome, num_inherited: int, inherited_from: str | None) -> Request:
+        network = decode(
+            space,
+            chromosome,
+            input_shape=(height, width, channels),
+            num_classes=len(data.class_names),
+            pool_stride=config.space.pool_stride,
+            head_pool=config.space.head_pool,
+        )
+        return Request(
+            network=network,
+            num_inherited=num_inherited,
+            inherited_from=inherited_from,
+            recipe=config.fitness.recipe(),
+            limits=config.fitness.limits(),
+            data=data.fingerprint,
+            seed=config.seed,
+        )
+
+    return make_request
+
+
+def _finish(
+    final: FinalRequest,
+    found: SearchResult,
+    space: SearchSpace,
+    data: TrainingData,
+    images: PhaseData,
+    evaluator: Evaluator,
+    directory: Path,
+    listener: Listener,
+    data_config: DataConfig,
+) -> dict[str, Any]:
+    """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
+    known = evaluator.ledger.find_final(final.digest)
+    best = directory / "best"
+    if known is not None and _is_export_of(best, final.digest):
+        return known
+    checkpoints = directory / "final" / final.digest[:16]
+    variables, progress = train_to_convergence(
+        final, images, lambda: evaluator.variables(found.request.digest), checkpoints, listener
+    )
+    about = {
+        "final": final.digest,
+        "class_names": list(data.class_names),
+        "chromosome": to_values(space, found.winner.chromosome),
+        "input": "uint8 [images, height, width, channels], divided by 255",
+    }
+    export.export(best, final.request.network, variables, about)
+    test_images, test_labels = load_test_data(data_config)
+    predicted = export.load(directory)(test_images)
+    outcome = {
+        "test_accuracy": float(np.mean(predicted == test_labels)),
+        "num_test_examples": len(test_labels),
+        "validation_accuracy": validation_accuracy(progress),
+        "num_epochs": len(progress.losses),
+        "best_epoch": progress.best_epoch + 1,
+    }
+    evaluator.ledger.record_final(final.digest, outcome)
+    shutil.rmtree(directory / "final", ignore_errors=True)
+    return outcome
+
+
+def _is_export_of(directory: Path, digest: str) -> bool:
+    try:
+        about = json.loads((directory / "architecture.json").read_text())
+        return about["final"] == digest and (directory / "weights.npz").is_file()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _result(found: SearchResult, outcome: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
+    network = found.request.network
+    return {
+        "best_fitness": found.best_fitness,
+        "test_accuracy": outcome["test_accuracy"],
+        "num_parameters": count_parameters(network),
+        "num_flops": count_flops(network),
+        "num_individuals": len(found.rows),
+        "num_evaluations": len(found.evaluations),
+        "architecture": {
+            "chromosome": to_values(space, found.winner.chromosome),
+            "network": network.to_json(),
+            "digest": found.request.digest,
+            "fitness": found.winner.fitness,
+            "found_in": found.winner.place._asdict(),
+        },
+        "final": dict(outcome),
+        "versions": {
+            "python": platform.python_version(),
+            "vlga_jax": vlga_jax.__version__,
+            **{name: metadata.version(name) for name in _VERSIONED},
+        },
+    }
+
+
+def _timing(found: SearchResult, started: float, searched: float) -> dict[str, Any]:
+    """Seconds of this process, and of all trainings that the result stands on, whoever ran them."""
+    evaluations = found.evaluations.values()
+    return {
+        "wall_seconds": time.perf_counter() - started,
+        "search_seconds": searched - started,
+        "trained_here": len(found.trained),
+        "known_before": len(found.evaluations) - len(found.trained),
+        "train_seconds": sum(evaluation.train_seconds for evaluation in evaluations),
+        "compile_seconds": sum(evaluation.compile_seconds for evaluation in evaluations),
+        "device": jax.local_devices()[0].device_kind,
+    }
+
+
+def _tell_of_other_environments(ledger: Ledger, config: RunConfig, listener: Listener) -> None:
+    others = ledger.other_environments()
+    if others and not config.fitness.any_environment:
+        listener.message(
+            text=f"the ledger also holds results of {', '.join(others)}; they are not used here, "
+            "--config.fitness.any_environment=true would use them"
+        )

@@ -1,0 +1,85 @@
+"""A run's directory: one process at a time, one search per directory, and what may change when it is continued."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vlga_jax.checks import InputError
+from vlga_jax.run.history import write_atomically
+
+# What a continued run may change: none of it changes an evaluation that the search has asked for.
+FREE = (
+    "final.",
+    "tracking.",
+    "data.dir",
+    "data.cache_dir",
+    "data.num_test_examples",
+    "fitness.ledger",
+    "fitness.any_environment",
+    "fitness.compile_threads",
+    "search.winner",
+)
+MAY_GROW = ("search.num_phases", "search.num_generations")
+
+
+@contextlib.contextmanager
+def opened(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Holds a workdir for one run, made if missing, with the run's config in `config.json`.
+
+    Args:
+      workdir: the directory.
+      config: nested mappings of plain values.
+
+    Raises:
+      InputError: it cannot be written, another process holds it, or it holds another search.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / ".lock", "w")
+    except OSError as error:
+        raise InputError("workdir", str(workdir), f"cannot be written ({error.strerror}); give another") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError("workdir", str(workdir), "is in use by another run; wait for it or give another") from error
+        if path.exists():
+            _require_same_search(workdir, _read(path), config)
+        write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+        yield
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError("workdir", str(path), f"is no JSON ({error}); give another --workdir") from error
+
+
+def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    before, after = _flat(old), _flat(new)
+    differing = []
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was == now or name.startswith(FREE):
+            continue
+        if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was:
+            continue
+        differing.append(f"{name} was {json.dumps(was)}, is {json.dumps(now)}")
+    if differing:
+        remedy = f"holds another search ({'; '.join(differing)}); use the old values or another --workdir"
+        raise InputError("workdir", str(workdir), remedy)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat

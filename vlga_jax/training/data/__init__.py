@@ -1,0 +1,96 @@
+"""The images a network learns from: read, split and fingerprinted.
+
+Importing this needs NumPy alone; scikit-learn, Pillow and tensorflow-datasets are imported when a set asks for them.
+A source is one function that returns `Examples` (sources.py, tfds_source.py), named in `_read`.
+"""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from vlga_jax.checks import InputError
+from vlga_jax.training.data.schema import DataConfig, Examples
+from vlga_jax.training.data.sources import read_digits, read_npz
+from vlga_jax.training.data.split import stratified_indices
+from vlga_jax.training.data.tfds_source import read_tfds
+
+__all__ = ["DataConfig", "TrainingData", "load_test_data", "load_training_data"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a search may see; the arrays are read-only.
+
+    Attributes:
+      train_images: uint8 [num_train, height, width, channels].
+      train_labels: int32 [num_train].
+      validation_images: uint8 [num_validation, height, width, channels].
+      validation_labels: int32 [num_validation].
+      class_names: one per class.
+      fingerprint: SHA-256 of the four arrays and the number of classes: what a fitness depends on.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+def load_training_data(config: DataConfig) -> TrainingData:
+    """Returns the training examples, some of them held out for validation; never touches the test set.
+
+    Args:
+      config: which set, how much of it, how it is split.
+
+    Raises:
+      InputError: the set is missing, unknown or unfit, or has too few examples.
+    """
+    examples = _read(config, "train")
+    num_classes, num_examples = len(examples.class_names), len(examples.labels)
+    if num_examples < 2 * num_classes:
+        remedy = f"{num_examples} examples are too few for {num_classes} classes; give at least {2 * num_classes}"
+        raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
+    kept, held_out = stratified_indices(examples.labels, config.validation_fraction, config.split_seed)
+    arrays = (
+        examples.images[kept],
+        examples.labels[kept],
+        examples.images[held_out],
+        examples.labels[held_out],
+    )
+    for array in arrays:
+        array.flags.writeable = False
+    return TrainingData(*arrays, examples.class_names, _fingerprint(arrays, num_classes))
+
+
+def load_test_data(config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the test images, uint8 [num_test, height, width, channels], and labels, int32 [num_test].
+
+    Kept apart from `load_training_data` on purpose: the test set is read once, at the end of a run.
+
+    Args:
+      config: which set and how much of it.
+
+    Raises:
+      InputError: the set is missing, unknown or unfit, or has too few examples.
+    """
+    examples = _read(config, "test")
+    return examples.images, examples.labels
+
+
+def _read(config: DataConfig, split: str) -> Examples:
+    if config.name == "digits":
+        return read_digits(config, split)
+    if config.name == "npz":
+        return read_npz(config, split)
+    return read_tfds(config, split)
+
+
+def _fingerprint(arrays: tuple[np.ndarray, ...], num_classes: int) -> str:
+    digest = hashlib.sha256(str(num_classes).encode())
+    for array in arrays:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

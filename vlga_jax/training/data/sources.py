@@ -1,0 +1,143 @@
+"""Sources that need no data set library: scikit-learn's digits and directories of npz parts."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from vlga_jax.checks import InputError
+from vlga_jax.training.data.cache import cached, file_identities
+from vlga_jax.training.data.schema import PREPARE_COMMAND, DataConfig, Examples
+from vlga_jax.training.data.split import stratified_indices
+
+_DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED = 0.2, 0  # fixed, so that every run is tested on the same digits
+
+
+def read_digits(config: DataConfig, split: str) -> Examples:
+    """Returns scikit-learn's 8x8 digits: 1,438 to train on and 359 to test on, a fixed stratified fifth.
+
+    Args:
+      config: how many examples, and the image size.
+      split: "train" or "test".
+
+    Raises:
+      InputError: scikit-learn is not installed, or there are fewer examples than wanted.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise InputError("config.data.name", "digits", "needs scikit-learn; pip install scikit-learn") from error
+    digits = load_digits()
+    labels = digits.target.astype(np.int32)
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # stored as 0 to 16
+    train, test = stratified_indices(labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
+    chosen = train if split == "train" else test
+    chosen = chosen[: config.num_examples(split, len(chosen))]
+    names = tuple(str(name) for name in digits.target_names)
+    return Examples(_resized(images[chosen], config.image_size), labels[chosen], names)
+
+
+def read_npz(config: DataConfig, split: str) -> Examples:
+    """Returns examples from `{split}-00000.npz`, `{split}-00001.npz`, ... in `config.dir`.
+
+    Each part holds `images`, uint8 [n, height, width, channels], and `labels`, int32 [n]; `classes.json` is a list of
+    class names.
+
+    Args:
+      config: where the parts lie, how many examples, and the image size.
+      split: "train" or "test".
+
+    Raises:
+      InputError: a part is missing or not in this format, or there are fewer examples than wanted.
+    """
+    parts, names = _npz_parts(config, split), _npz_class_names(config)
+    if not config.image_size:
+        return _joined(parts, names, config, split)
+    key = {
+        "name": "npz",
+        "split": split,
+        "num_examples": config.num_train_examples if split == "train" else config.num_test_examples,
+        "image_size": config.image_size,
+        "files": file_identities([*parts, config.path() / "classes.json"]),
+    }
+    return cached(config.cache_dir, key, lambda: _joined(parts, names, config, split))
+
+
+def _npz_parts(config: DataConfig, split: str) -> list[Path]:
+    if not config.dir:
+        raise InputError("config.data.dir", config.dir, "npz needs the directory of the parts")
+    parts = sorted(path for path in config.path().glob(f"{split}-*.npz") if re.search(r"-\d{5}\.npz$", path.name))
+    names = [path.name for path in parts]
+    for name in (f"{split}-{index:05d}.npz" for index in range(max(len(parts), 1))):
+        if name not in names:
+            remedy = f"has no {name}; write the parts with `{PREPARE_COMMAND} NAME --dir=PATH --npz`"
+            raise InputError("config.data.dir", config.dir, remedy)
+    return parts
+
+
+def _npz_class_names(config: DataConfig) -> tuple[str, ...]:
+    try:
+        names = json.loads((config.path() / "classes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("config.data.dir", config.dir, f"classes.json cannot be read: {error}") from error
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise InputError("config.data.dir", config.dir, "classes.json must be a list of two or more class names")
+    return tuple(names)
+
+
+def _joined(parts: list[Path], names: tuple[str, ...], config: DataConfig, split: str) -> Examples:
+    """Returns the first examples of the parts, resized; reads no part beyond the last one needed."""
+    wanted = config.num_train_examples if split == "train" else config.num_test_examples
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    num_read = 0
+    for path in parts:
+        if wanted and num_read >= wanted:
+            break
+        part_images, part_labels = _npz_part(path, len(names), config)
+        if images and part_images.shape[1:] != images[0].shape[1:]:
+            remedy = f"{path.name} holds images of {part_images.shape[1:]}, the parts before it {images[0].shape[1:]}"
+            raise InputError("config.data.dir", config.dir, f"{remedy}; all parts must agree")
+        images.append(part_images)
+        labels.append(part_labels)
+        num_read += len(part_labels)
+    examples = Examples(np.concatenate(images), np.concatenate(labels), names)
+    examples = examples.first(config.num_examples(split, num_read))
+    return Examples(_resized(examples.images, config.image_size), examples.labels, names)
+
+
+def _npz_part(path: Path, num_classes: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as part:
+            images, labels = part["images"], part["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError("config.data.dir", config.dir, f"{path.name} cannot be read: {error}") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+        found = f"{images.dtype} of shape {images.shape}"
+        remedy = f"images in {path.name} must be uint8 [n, height, width, channels], not {found}"
+        raise InputError("config.data.dir", config.dir, remedy)
+    if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
+        remedy = f"labels in {path.name} must be int32, one per image, not {labels.dtype} of shape {labels.shape}"
+        raise InputError("config.data.dir", config.dir, remedy)
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        remedy = f"labels in {path.name} must lie in 0 to {num_classes - 1}, as classes.json says"
+        raise InputError("config.data.dir", config.dir, remedy)
+    return images, labels
+
+
+def _resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Returns uint8 images [n, size, size, channels], bilinear; as they are if `size` is 0."""
+    if not size or images.shape[1:3] == (size, size):
+        return images
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InputError("config.data.image_size", size, "resizing needs Pillow; pip install pillow") from error
+    resized = np.empty((len(images), size, size, images.shape[3]), np.uint8)
+    for image, target in zip(images, resized, strict=True):
+        for channel in range(images.shape[3]):
+            plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+            target[..., channel] = np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR))
+    return resized

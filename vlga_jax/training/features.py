@@ -1,0 +1,106 @@
+"""Outputs of the frozen prefix, computed once per phase: the data set of every training in that phase.
+
+They are always computed block by block with one program a block, so continuing from the previous phase's outputs and
+starting over from the images give the same bits. In inference mode an image's features do not depend on its batch.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from vlga_jax.network import transfer
+from vlga_jax.network.modules import ConvBlock
+from vlga_jax.network.spec import BlockSpec, NetworkSpec
+from vlga_jax.training import memory
+from vlga_jax.training.fit import Examples
+from vlga_jax.training.step import scale_images
+
+BATCH_SIZE = 256
+SHARE_OF_MEMORY = 0.5  # of the device's, or the host's, that features may take
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhaseData:
+    """What a phase trains on and validates with: images, or features of its frozen prefix."""
+
+    train: Examples
+    validation: Examples
+
+
+def fits_in_memory(spec: NetworkSpec, num_blocks: int, num_examples: int) -> bool:
+    """Returns whether the outputs of the first `num_blocks` blocks over all examples fit in host memory."""
+    return _feature_bytes(spec, num_blocks, num_examples) <= SHARE_OF_MEMORY * memory.host_bytes()
+
+
+def to_device_if_it_fits(data: PhaseData) -> PhaseData:
+    """Returns the data on the accelerator where they take at most half its memory; on a CPU they stay NumPy arrays."""
+    size = sum(examples.inputs.nbytes for examples in (data.train, data.validation))
+    if jax.default_backend() == "cpu" or size > SHARE_OF_MEMORY * memory.total_bytes():
+        return data
+    train, validation = (
+        Examples(jax.device_put(examples.inputs), jax.device_put(examples.labels))
+        for examples in (data.train, data.validation)
+    )
+    return PhaseData(train, validation)
+
+
+class PrefixFeatures:
+    """Computes a prefix's features, remembering those of the newest prefix to continue from."""
+
+    def __init__(self, images: PhaseData):
+        self._images = images
+        self._digest: str | None = None
+        self._num_blocks = 0
+        self._features = images
+
+    def of(
+        self, digest: str, ancestor: str | None, spec: NetworkSpec, variables: dict[str, Any], num_ancestor_blocks: int
+    ) -> PhaseData:
+        """Returns the outputs of all blocks of a network over the training and validation images, on the host.
+
+        Args:
+          digest: of the network's request; names its weights.
+          ancestor: digest of the request whose blocks it inherited, or None.
+          spec: the whole network.
+          variables: the whole network's.
+          num_ancestor_blocks: how many blocks it inherited.
+        """
+        if digest == self._digest:
+            return self._features
+        features, first = self._images, 0
+        if ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks:
+            features, first = self._features, self._num_blocks
+        for block in range(first, len(spec.blocks)):
+            own = transfer.block_variables(variables, block)
+            features = PhaseData(
+                *(
+                    Examples(_outputs(spec.blocks[block], spec.activation, own, np.asarray(part.inputs)), part.labels)
+                    for part in (features.train, features.validation)
+                )
+            )
+        self._digest, self._num_blocks, self._features = digest, len(spec.blocks), features
+        return features
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply_block(block: BlockSpec, activation: str, variables: dict[str, Any], inputs: Array) -> Array:
+    return ConvBlock(block, activation).apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
+
+
+def _outputs(block: BlockSpec, activation: str, variables: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
+    height, width, channels = inputs.shape[1:]
+    outputs = np.empty((len(inputs), *block.out_shape((height, width, channels))), np.float32)
+    for start in range(0, len(inputs), BATCH_SIZE):
+        rows = np.arange(start, min(start + BATCH_SIZE, len(inputs)))
+        batch = _apply_block(block, activation, variables, inputs[np.resize(rows, BATCH_SIZE)])
+        outputs[rows] = np.asarray(batch)[: len(rows)]
+    return outputs
+
+
+def _feature_bytes(spec: NetworkSpec, num_blocks: int, num_examples: int) -> int:
+    return math.prod(spec.shape_before(num_blocks)) * num_examples * np.dtype(np.float32).itemsize

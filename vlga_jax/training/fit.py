@@ -1,0 +1,250 @@
+"""Training one network: compile, run epochs, count right answers. Serves fitness and final training alike.
+
+A `Plan` is all that a program depends on, so equal plans share one. On a CPU the steps are driven from Python, because
+XLA runs convolutions inside a loop 4 to 100 times slower there; elsewhere an epoch is one program (`jax.lax.scan`).
+"""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from vlga_jax.keys import stream
+from vlga_jax.network.initialise import variable_shapes
+from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.training import memory
+from vlga_jax.training.step import (
+    Batch,
+    Recipe,
+    TrainState,
+    initial_state,
+    make_eval_step,
+    make_optimizer,
+    make_train_step,
+    steps_per_epoch,
+)
+
+EVAL_BATCH_SIZE = 256
+
+
+class TrainingFailure(Exception):
+    """A network that cannot be trained as asked: `status` is diverged, out_of_memory or out_of_time."""
+
+    def __init__(self, status: str, reason: str):
+        self.status, self.reason = status, reason
+        super().__init__(f"{status}: {reason}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that the programs of a training depend on.
+
+    Attributes:
+      spec: the network that is trained: a suffix where its inputs are features.
+      recipe: how.
+      num_frozen: its leading blocks that stay as they are.
+      num_train: training examples.
+      input_dtype: of the inputs, uint8 (images) or float32 (features).
+      whole_epochs: whether an epoch is one program.
+    """
+
+    spec: NetworkSpec
+    recipe: Recipe
+    num_frozen: int
+    num_train: int
+    input_dtype: str
+    whole_epochs: bool
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.recipe.batch_size, self.num_train)
+
+    @property
+    def num_steps(self) -> int:
+        return steps_per_epoch(self.num_train, self.recipe.batch_size)
+
+    def optimizer(self) -> Any:
+        return make_optimizer(self.recipe, steps_per_epoch=self.num_steps, num_frozen=self.num_frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """Compiled for a plan: `train` takes one step, or one epoch; `evaluate` counts right answers in a batch."""
+
+    train: Any
+    evaluate: Any
+    compile_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs `[examples, height, width, channels]` and labels `[examples]`, on the host or on the device."""
+
+    inputs: np.ndarray | Array
+    labels: np.ndarray | Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochEnd:
+    """What an epoch left: its place from 0, the state, the mean loss and, if asked for, the validation accuracy."""
+
+    epoch: int
+    state: TrainState
+    loss: float
+    accuracy: float | None
+
+
+def epochs_as_programs(inputs: np.ndarray | Array) -> bool:
+    """Returns whether an epoch over these inputs should be one program: off the CPU, if they are on the device."""
+    return jax.default_backend() != "cpu" and isinstance(inputs, jax.Array)
+
+
+def build(plan: Plan) -> Programs:
+    """Returns the plan's programs, compiled ahead of time; may run in a thread.
+
+    Raises:
+      TrainingFailure: the programs, or the state alone, need more memory than there is.
+    """
+    started = time.perf_counter()
+    state = jax.eval_shape(lambda variables: initial_state(variables, plan.optimizer()), variable_shapes(plan.spec))
+    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    step = make_train_step(plan.spec, plan.recipe, steps_per_epoch=plan.num_steps, num_frozen=plan.num_frozen)
+    inputs = jax.ShapeDtypeStruct((plan.batch_size, *plan.spec.input_shape), plan.input_dtype)
+    labels = jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)
+    with out_of_memory_is_failure():
+        if plan.whole_epochs:
+            images = Batch(_resized(inputs, plan.num_train), _resized(labels, plan.num_train))
+            order = jax.ShapeDtypeStruct((plan.num_steps, plan.batch_size), jnp.int32)
+            lowered = jax.jit(_make_epoch(step), donate_argnums=0).lower(state, images, order, key)
+        else:
+            lowered = jax.jit(step, donate_argnums=0).lower(state, Batch(inputs, labels), key)
+        train = lowered.compile()
+        _require(memory.program_bytes(train), "its training step")
+        batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
+        evaluate = jax.jit(make_eval_step(plan.spec)).lower(state.params, state.batch_stats, batch).compile()
+        _require(memory.program_bytes(evaluate), "its evaluation")
+    return Programs(train, evaluate, time.perf_counter() - started)
+
+
+def run_epochs(
+    plan: Plan,
+    programs: Programs,
+    state: TrainState,
+    train: Examples,
+    validation: Examples | None,
+    key: PRNGKeyArray,
+    *,
+    first_epoch: int = 0,
+    deadline: float = math.inf,
+) -> Iterator[EpochEnd]:
+    """Yields after each epoch, evaluated on `validation` unless that is None.
+
+    The yielded state's buffers are reused by the next epoch: copy what is to be kept.
+
+    Args:
+      plan, programs: of the network.
+      state: before `first_epoch`; on the host or on the device.
+      train: what to train on.
+      validation: what to evaluate on.
+      key: the training's root; epochs and steps are folded in.
+      first_epoch: from 0; epochs before it are in `state`.
+      deadline: `time.perf_counter()` seconds after which training is given up.
+
+    Raises:
+      TrainingFailure: a loss was not finite, memory ran out, or the deadline passed.
+    """
+    key_order, key_step = stream(key, "order"), stream(key, "step")
+    state = jax.tree.map(jnp.asarray, state)
+    for epoch in range(first_epoch, plan.recipe.epochs):
+        order = _epoch_order(stream(key_order, "epoch", epoch), len(train), plan.num_steps, plan.batch_size)
+        state = state._replace(loss_sum=jnp.zeros((), jnp.float32))
+        with out_of_memory_is_failure():
+            if plan.whole_epochs:
+                state = programs.train(state, Batch(train.inputs, train.labels), order, key_step)
+            else:
+                for rows in np.asarray(order):
+                    state = programs.train(state, take(train, rows), key_step)
+                    if time.perf_counter() > deadline:
+                        raise TrainingFailure("out_of_time", "over fitness.max_seconds")
+            loss = float(state.loss_sum) / plan.num_steps
+            if not math.isfinite(loss):
+                raise TrainingFailure("diverged", f"a loss of epoch {epoch + 1} was not finite")
+            accuracy = None if validation is None else count_correct(programs, state, validation) / len(validation)
+        if time.perf_counter() > deadline:
+            raise TrainingFailure("out_of_time", "over fitness.max_seconds")
+        yield EpochEnd(epoch, state, loss, accuracy)
+
+
+def count_correct(programs: Programs, state: TrainState, examples: Examples) -> int:
+    """Returns how many examples the network of `state` classifies rightly."""
+    counts = []
+    for start in range(0, len(examples), EVAL_BATCH_SIZE):
+        rows = np.arange(start, min(start + EVAL_BATCH_SIZE, len(examples)))
+        batch = take(examples, np.resize(rows, EVAL_BATCH_SIZE))
+        labels = jnp.where(np.arange(EVAL_BATCH_SIZE) < len(rows), batch.labels, -1)
+        counts.append(programs.evaluate(state.params, state.batch_stats, Batch(batch.inputs, labels)))
+    return sum(int(count) for count in counts)
+
+
+def take(examples: Examples, rows: np.ndarray) -> Batch:
+    """Returns the examples at `rows`, int32 `[batch]`, as a batch."""
+    if isinstance(examples.inputs, np.ndarray):
+        return Batch(examples.inputs[rows], np.asarray(examples.labels)[rows])  # type: ignore[arg-type]
+    return _take_on_device(examples.inputs, examples.labels, rows)
+
+
+class out_of_memory_is_failure:  # noqa: N801, a context manager reads as a statement
+    """Within it, running out of memory raises `TrainingFailure`; every other error passes."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        ran_out = isinstance(error, MemoryError) or (
+            isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+        )
+        if ran_out:
+            raise TrainingFailure("out_of_memory", str(error).splitlines()[0][:200]) from error
+
+
+def _require(num_bytes: int, what: str) -> None:
+    limit = memory.total_bytes()
+    if num_bytes > limit:
+        raise TrainingFailure("out_of_memory", f"{what} need {num_bytes / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB")
+
+
+def _make_epoch(step: Any) -> Any:
+    def epoch(state: TrainState, examples: Batch, order: Array, key: PRNGKeyArray) -> TrainState:
+        def body(state: TrainState, rows: Array) -> tuple[TrainState, None]:
+            return step(state, Batch(examples.inputs[rows], examples.labels[rows]), key), None
+
+        return jax.lax.scan(body, state, order)[0]
+
+    return epoch
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _epoch_order(key: PRNGKeyArray, num_examples: int, num_steps: int, batch_size: int) -> Array:
+    """Rows of each step, int32 `[steps, batch]`: a permutation, its start again at the end to fill the last batch."""
+    order = jax.random.permutation(key, num_examples).astype(jnp.int32)
+    return jnp.resize(order, (num_steps, batch_size))
+
+
+@jax.jit
+def _take_on_device(inputs: Array, labels: Array, rows: Array) -> Batch:
+    return Batch(inputs[rows], labels[rows])
+
+
+def _resized(array: jax.ShapeDtypeStruct, length: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((length, *array.shape[1:]), array.dtype)

@@ -1,0 +1,39 @@
+"""How much memory there is, and how much a program needs."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def tree_bytes(tree: Any) -> int:
+    """Returns the size of all arrays, or shapes, of a tree."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def program_bytes(compiled: Any) -> int:
+    """Returns the most memory a compiled program holds at once, arguments and results included; 0 if unknown."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return 0
+    sizes = ("temp_size_in_bytes", "argument_size_in_bytes", "output_size_in_bytes")
+    return sum(getattr(analysis, name) for name in sizes) - analysis.alias_size_in_bytes
+
+
+def host_bytes() -> int:
+    """Returns the machine's memory, or the container's share of it; never what happens to be free."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _CGROUP_LIMITS:
+        if path.exists() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def total_bytes() -> int:
+    """Returns the memory that programs may use: the device's, or the host's on a CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return int(stats.get("bytes_limit", 0)) or host_bytes()

@@ -1,0 +1,205 @@
+"""One step of training and one of evaluation: pure functions of a state and a batch, to be jitted by the caller."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+
+from vlga_jax.network import transfer
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import NetworkSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; all that decides the outcome besides data, key and initial weights.
+
+    Attributes:
+      epochs: passes over the training images.
+      batch_size: images a step; at most the number of training images is used.
+      optimizer: adam (AdamW if `weight_decay` is above 0) or sgd (Nesterov momentum 0.9).
+      learning_rate: the highest one.
+      schedule: constant, or cosine down to 0.
+      warmup_epochs: over which the learning rate rises linearly from 0.
+      weight_decay: decoupled, for kernels only.
+      label_smoothing: share of the target spread over all classes, in [0, 1).
+      flip: whether training images are mirrored left to right with chance 1/2.
+      crop_padding: pixels of reflected border that training images are cropped from; 0 is no cropping.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    schedule: str
+    warmup_epochs: float
+    weight_decay: float
+    label_smoothing: float
+    flip: bool
+    crop_padding: int
+
+
+class TrainState(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+      params, batch_stats, opt_state: trees.
+      step: int32 [], steps taken.
+      loss_sum: float32 [], of the steps since it was last set to 0; not finite once any loss was not.
+    """
+
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    step: Array | np.ndarray
+    loss_sum: Array | np.ndarray
+
+
+class Batch(NamedTuple):
+    """Inputs `[batch, ...]`: uint8 images or float features of a frozen prefix; labels `[batch]`, -1 for padding."""
+
+    inputs: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
+    labels: Int[Array, " batch"]
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Returns how many steps show every example at least once; the last batch is filled from the epoch's start."""
+    return -(-num_examples // min(batch_size, num_examples))
+
+
+def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> optax.GradientTransformation:
+    """Returns the recipe's optimizer, with zero updates for the leading `num_frozen` blocks."""
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total)
+    rate: optax.Schedule | float = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        start = 0.0 if warmup else recipe.learning_rate
+        rate = optax.warmup_cosine_decay_schedule(start, recipe.learning_rate, warmup, max(total, warmup + 1))
+    elif warmup:
+        rate = optax.linear_schedule(0.0, recipe.learning_rate, warmup)
+
+    def kernels(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+    parts = [optax.scale_by_adam() if recipe.optimizer == "adam" else optax.trace(decay=0.9, nesterov=True)]
+    if recipe.weight_decay > 0:
+        parts.append(optax.add_decayed_weights(recipe.weight_decay, mask=kernels))
+    parts.append(optax.scale_by_learning_rate(rate))
+    return transfer.freeze(optax.chain(*parts), num_frozen)
+
+
+def scale_images(inputs: Array) -> Float[Array, "batch height width channels"]:
+    """Returns uint8 images as float32 in [0, 1], as the report code feeds them; features pass as they are."""
+    if inputs.dtype == jnp.uint8:
+        return inputs.astype(jnp.float32) / 255.0
+    return inputs
+
+
+def make_train_step(
+    spec: NetworkSpec, recipe: Recipe, *, steps_per_epoch: int, num_frozen: int
+) -> Callable[[TrainState, Batch, PRNGKeyArray], TrainState]:
+    """Returns the function from a state, a batch and a key to the state after one step.
+
+    The key is the training's: it is folded with the state's step, so that one key serves all steps.
+
+    Args:
+      spec: the network that is trained; a suffix when the batch holds features.
+      recipe: how.
+      steps_per_epoch: for the learning rate's schedule.
+      num_frozen: leading blocks that stay as they are; no gradient is computed for them.
+    """
+    model = ConvNet(spec)
+    optimizer = make_optimizer(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
+    uses_dropout = any(block.dropout_rate > 0 for block in spec.blocks[num_frozen:])
+
+    def loss_fn(params: Any, batch_stats: Any, batch: Batch, key: PRNGKeyArray) -> tuple[Array, Any]:
+        logits, updated = model.apply(
+            {"params": transfer.stop_frozen_gradients(params, num_frozen), "batch_stats": batch_stats},
+            scale_images(batch.inputs),
+            train=True,
+            num_frozen=num_frozen,
+            mutable=["batch_stats"],
+            rngs={"dropout": key} if uses_dropout else None,
+        )
+        targets = jax.nn.one_hot(batch.labels, spec.num_classes)
+        if recipe.label_smoothing > 0:
+            targets = optax.smooth_labels(targets, recipe.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets).mean(), updated.get("batch_stats", {})
+
+    def train_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> TrainState:
+        key_augment, key_dropout = jax.random.split(jax.random.fold_in(key, state.step))
+        if recipe.flip or recipe.crop_padding:
+            inputs = augment(key_augment, batch.inputs, flip=recipe.flip, crop_padding=recipe.crop_padding)
+            batch = batch._replace(inputs=inputs)
+        (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, state.batch_stats, batch, key_dropout
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = transfer.keep_frozen(optax.apply_updates(state.params, updates), state.params, num_frozen)
+        return TrainState(
+            params=params,
+            batch_stats=transfer.keep_frozen(batch_stats, state.batch_stats, num_frozen),
+            opt_state=opt_state,
+            step=state.step + 1,
+            loss_sum=state.loss_sum + loss,
+        )
+
+    return train_step
+
+
+def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step, on the host.
+
+    Optimizer states start as zeros (moments and counts), so they are filled in without running, and compiling,
+    `optimizer.init` for every network.
+    """
+    shapes = jax.eval_shape(optimizer.init, variables["params"])
+    return TrainState(
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes),
+        step=np.zeros((), np.int32),
+        loss_sum=np.zeros((), np.float32),
+    )
+
+
+def make_eval_step(spec: NetworkSpec) -> Callable[[Any, Any, Batch], Int[Array, ""]]:
+    """Returns the function from params, batch statistics and a batch to the number of right answers; padding never is."""
+    model = ConvNet(spec)
+
+    def eval_step(params: Any, batch_stats: Any, batch: Batch) -> Array:
+        logits = model.apply({"params": params, "batch_stats": batch_stats}, scale_images(batch.inputs), train=False)
+        return (jnp.argmax(logits, axis=-1) == batch.labels).sum(dtype=jnp.int32)
+
+    return eval_step
+
+
+def augment(key: PRNGKeyArray, images: Array, *, flip: bool, crop_padding: int) -> Array:
+    """Returns the images, each mirrored by chance and cropped at random from its reflected border.
+
+    Args:
+      key: consumed.
+      images: `[batch, height, width, channels]`, any dtype.
+      flip: whether to mirror left to right, with chance 1/2 each.
+      crop_padding: pixels; the shift lies in [-crop_padding, crop_padding] each way.
+    """
+    key_flip, key_crop = jax.random.split(key)
+    batch, height, width, channels = images.shape
+    if flip:
+        mirrored = jax.random.bernoulli(key_flip, 0.5, (batch, 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if crop_padding:
+        edge = (crop_padding, crop_padding)
+        padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)), mode="reflect")
+        corners = jax.random.randint(key_crop, (batch, 2), 0, 2 * crop_padding + 1)
+
+        def crop(image: Array, corner: Array) -> Array:
+            return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+
+        images = jax.vmap(crop)(padded, corners)
+    return images
