@@ -1,0 +1,1 @@
+"""Experiments: what to run, one file each; default.py states every knob once."""

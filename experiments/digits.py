@@ -1,6 +1,6 @@
 """Handwritten digits, 1,797 images of 8x8, no download: a whole run in about a minute on two CPU cores.
 
-    python main.py --config=experiments/digits.py --workdir=runs/digits
+python main.py --config=experiments/digits.py --workdir=runs/digits
 """
 
 from ml_collections import ConfigDict

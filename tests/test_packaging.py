@@ -105,10 +105,13 @@ def test_undeclared_of_a_strange_import_names_it() -> None:
     assert undeclared(third_party(source), {"torch"}) == {"PIL"}
 
 
-def test_pyproject_states_neither_the_list_nor_another_python() -> None:
+def test_pyproject_states_nothing_a_second_time() -> None:
     config = pyproject()
-    assert config["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements-cpu.txt"]}
-    assert "dependencies" not in config["project"]
+    assert config["tool"]["setuptools"]["dynamic"] == {
+        "dependencies": {"file": ["requirements-cpu.txt"]},
+        "version": {"attr": "vlga_jax.__version__"},
+    }
+    assert set(config["project"]["dynamic"]) == {"dependencies", "version"}
     assert config["project"]["requires-python"] == f">={(ROOT / '.python-version').read_text().strip()}"
 
 

@@ -8,9 +8,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 class InputError(ValueError):
@@ -55,7 +53,7 @@ def knob(
     )
 
 
-def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "config") -> T:
+def parse[T](cls: type[T], values: Mapping[str, Any], prefix: str = "config") -> T:
     """Returns an instance of the dataclass `cls` whose every field was checked.
 
     Args:
@@ -77,7 +75,7 @@ def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "config") -> T:
         if name not in values:
             raise InputError(path, None, "is missing; experiments/default.py states it")
         if dataclasses.is_dataclass(hints[name]):
-            parsed[name] = parse(hints[name], values[name], path)  # type: ignore[arg-type]
+            parsed[name] = parse(hints[name], values[name], path)
         else:
             parsed[name] = _checked(path, values[name], hints[name], field.metadata)
     return cls(**parsed)
@@ -108,7 +106,7 @@ def _words(item: Any, kind: type) -> list[Any]:
     return [{"true": True, "false": False, "yes": True, "no": False}.get(word.lower(), word) for word in words]
 
 
-def _checked_scalar(path: str, value: Any, kind: type, rules: Mapping[str, Any], shown: Any) -> Any:
+def _checked_scalar(path: str, value: Any, kind: Any, rules: Mapping[str, Any], shown: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:

@@ -24,7 +24,9 @@ def define_flags(default_config: Path) -> None:
       default_config: the experiment that runs if none is named.
     """
     config_flags.DEFINE_config_file(
-        "config", str(default_config), "Experiment file; --config.search.population_size=20 overrides one of its fields."
+        "config",
+        str(default_config),
+        "Experiment file; --config.search.population_size=20 overrides one of its fields.",
     )
     flags.DEFINE_string("workdir", None, "Directory of the run; an interrupted run in it is continued. [runs/TIME]")
 

@@ -129,9 +129,7 @@ def breed(
 
     temperature = config.parent_temperature if config.parent_selection == "softmax" else math.inf
     weights = selection.parent_log_weights(population.fitness, survives, temperature=temperature)
-    mother, father = jax.vmap(selection.sample_parents, in_axes=(0, None))(
-        jax.random.split(key_parents, size), weights
-    )
+    mother, father = jax.vmap(selection.sample_parents, in_axes=(0, None))(jax.random.split(key_parents, size), weights)
     cross = variation.uniform_crossover if config.crossover == "uniform" else variation.single_point_crossover
     children = jax.vmap(cross, in_axes=(0, 0, 0, None))(
         jax.random.split(key_cross, size), population.genes[mother], population.genes[father], free
@@ -142,9 +140,7 @@ def breed(
         genes=jnp.where(is_survivor[:, None], jnp.where(mutates[:, None], mutants, kept), children),
         fitness=jnp.where(origin == _SURVIVOR, population.fitness[order], jnp.nan),
         origin=origin,
-        parents=jnp.stack(
-            [jnp.where(is_survivor, order, mother), jnp.where(is_survivor, _NO_PARENT, father)], axis=1
-        ),
+        parents=jnp.stack([jnp.where(is_survivor, order, mother), jnp.where(is_survivor, _NO_PARENT, father)], axis=1),
     )
 
 

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from vlga_jax.checks import knob
@@ -136,9 +136,11 @@ class Evaluation:
     compile_seconds: float = 0.0
 
 
-def failure(request: Request, status: str, reason: str, **seconds: float) -> Evaluation:
+def failure(
+    request: Request, status: str, reason: str, *, train_seconds: float = 0.0, compile_seconds: float = 0.0
+) -> Evaluation:
     """Returns the evaluation of a network that could not be trained: the worst fitness, with the reason."""
-    return Evaluation(request.digest, status, WORST_FITNESS, reason, **seconds)
+    return Evaluation(request.digest, status, WORST_FITNESS, reason, (), train_seconds, compile_seconds)
 
 
 def request_from_json(text: str) -> Request:
@@ -167,7 +169,7 @@ def digest_of(values: Any) -> str:
 def key_of(digest: str) -> PRNGKeyArray:
     """Returns the root key of a training: the first 64 bits of its digest."""
     words = [int(digest[start : start + 8], 16) for start in (0, 8)]
-    return jax.random.wrap_key_data(np.array(words, np.uint32), impl="threefry2x32")
+    return jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl="threefry2x32")
 
 
 def environment(features: str) -> str:

@@ -95,10 +95,10 @@ class Ledger:
             self._other.close()
 
     def _find(self, database: sqlite3.Connection, digest: str) -> tuple[str, str, Evaluation] | None:
-        """Environment, the request's JSON and the evaluation; this environment's first, then in the order of the others' names."""
+        """Environment, request as JSON and evaluation; this environment's first, then the others by name."""
         query = (
-            "SELECT environment, request, status, fitness, reason, losses, train_seconds, compile_seconds FROM evaluations "
-            "WHERE digest = ?1 AND (environment = ?2 OR ?3) ORDER BY environment != ?2, environment LIMIT 1"
+            "SELECT environment, request, status, fitness, reason, losses, train_seconds, compile_seconds "
+            "FROM evaluations WHERE digest = ?1 AND (environment = ?2 OR ?3) ORDER BY environment != ?2, environment LIMIT 1"
         )
         row = database.execute(query, (digest, self._environment, self._any)).fetchone()
         if row is None:

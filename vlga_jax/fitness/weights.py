@@ -1,7 +1,7 @@
 """The weights worth keeping: one Orbax checkpoint per request, named by its digest.
 
-Orbax commits by an atomic rename: a checkpoint is there whole or not at all. Weights that turn out missing or broken are
-no loss: the training that made them can be repeated, to the same bits.
+Orbax commits by an atomic rename: a checkpoint is there whole or not at all. Weights that turn out missing are no loss:
+the training that made them can be repeated, to the same bits.
 """
 
 import shutil

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from vlga_jax.genome.space import Choice, SearchSpace
 
@@ -41,12 +41,12 @@ class Population:
     """The evolving rows of one generation.
 
     Attributes:
-      genes: `[population, genes]`, choice indices.
-      fitness: `[population]`, higher is better; NaN where not evaluated yet.
+      genes: int `[population, genes]`, choice indices; NumPy's or JAX's.
+      fitness: float `[population]`, higher is better; NaN where not evaluated yet.
     """
 
-    genes: Int[Array | np.ndarray, "population genes"]
-    fitness: Float[Array | np.ndarray, " population"]
+    genes: Any
+    fitness: Any
 
 
 def sample_genes(

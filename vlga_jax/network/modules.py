@@ -4,6 +4,7 @@ Pools and leaky ReLU are written for speed and for deterministic gradients (XLA 
 of `nn.max_pool`, under deterministic GPU kernels); on a CPU, 256x32x32x32, forward and backward: 10 ms against 101.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -15,7 +16,9 @@ from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec,
 
 Images = Float[Array, "batch height width channels"]
 
-BATCH_NORM_MOMENTUM = 0.9  # a fitness trains for some dozen steps; Flax's 0.99 would leave the statistics near their start
+BATCH_NORM_MOMENTUM = (
+    0.9  # a fitness trains for some dozen steps; Flax's 0.99 would leave the statistics near their start
+)
 BATCH_NORM_EPSILON = 1e-5
 
 
@@ -53,15 +56,16 @@ def pool(x: Images, spec: PoolSpec) -> Images:
 
     ragged = need_height > height or need_width > width
     if spec.kind == "max":
-        first, *rest = taps(jnp.pad(x, over, constant_values=-jnp.inf) if ragged else x)
-        for tap in rest:
-            first = jnp.maximum(first, tap)
-        return first
-    total = sum(taps(jnp.pad(x, over) if ragged else x))
+        return functools.reduce(jnp.maximum, taps(jnp.pad(x, over, constant_values=-jnp.inf) if ragged else x))
+    total = _sum(taps(jnp.pad(x, over) if ragged else x))
     if not ragged:
         return total / POOL_WINDOW**2
-    inside = sum(taps(jnp.pad(jnp.ones((1, height, width, 1), x.dtype), over)))
+    inside = _sum(taps(jnp.pad(jnp.ones((1, height, width, 1), x.dtype), over)))
     return total / inside
+
+
+def _sum(taps: list[Array]) -> Array:
+    return functools.reduce(jnp.add, taps)
 
 
 class ConvUnit(nn.Module):

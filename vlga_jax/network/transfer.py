@@ -1,6 +1,7 @@
 """Weight transfer: merge inherited parameter trees into a longer network's, and say what is frozen.
 
-Variables are `{"params": {block_0, ..., head}, "batch_stats": {block_0, ...}}`; a suffix names its first block `block_0`.
+Variables are `{"params": {block_0, ..., head}, "batch_stats": {block_0, ...}}`; a suffix calls its first block
+`block_0`.
 """
 
 from typing import Any

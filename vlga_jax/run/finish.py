@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -199,9 +198,7 @@ class _Checkpoints:
         )
         arrays = jax.tree.map(np.asarray, restored["arrays"])
         values = restored["progress"]
-        progress = Progress(
-            **{**values, "losses": tuple(values["losses"]), "accuracies": tuple(values["accuracies"])}
-        )
+        progress = Progress(**{**values, "losses": tuple(values["losses"]), "accuracies": tuple(values["accuracies"])})
         return TrainState(**arrays["state"]), arrays["best"], progress
 
     def close(self) -> None:
@@ -213,9 +210,7 @@ def _variables(state: TrainState) -> Variables:
 
 
 def _joined(first: Examples, second: Examples) -> Examples:
-    return Examples(
-        np.concatenate([first.inputs, second.inputs]), np.concatenate([first.labels, second.labels])
-    )
+    return Examples(np.concatenate([first.inputs, second.inputs]), np.concatenate([first.labels, second.labels]))
 
 
 def validation_accuracy(progress: Progress) -> float | None:

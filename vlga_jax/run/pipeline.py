@@ -42,13 +42,13 @@ _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 class RunConfig:
     """Everything a run depends on; `seed` in [0, 2**32)."""
 
-    seed: int = knob(at_least=0, at_most=2**32 - 1)
     search: SearchConfig
     space: SpaceConfig
     fitness: FitnessConfig
     final: FinalConfig
     data: DataConfig
     tracking: TrackingConfig
+    seed: int = knob(at_least=0, at_most=2**32 - 1)
 
 
 def run(config: RunConfig, directory: Path) -> dict[str, Any]:

@@ -155,4 +155,6 @@ class Search:
         digest = self._requests[champions[-1].place].digest
         if rows[-1].phase == champions[-1].place.phase and self._evaluations[digest].status != OK:
             reasons = sorted({self._evaluations[row.network].reason for row in rows})
-            raise InputError("search", f"phase {rows[-1].phase + 1}", f"no network could be trained: {'; '.join(reasons[:3])}")
+            raise InputError(
+                "search", f"phase {rows[-1].phase + 1}", f"no network could be trained: {'; '.join(reasons[:3])}"
+            )

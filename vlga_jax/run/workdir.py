@@ -37,16 +37,16 @@ def opened(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
       InputError: it cannot be written, another process holds it, or it holds another search.
     """
     path = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "w")
-    except OSError as error:
-        raise InputError("workdir", str(workdir), f"cannot be written ({error.strerror}); give another") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(workdir / ".lock", "w"))
+        except OSError as error:
+            raise InputError("workdir", str(workdir), f"cannot be written ({error.strerror}); give another") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise InputError("workdir", str(workdir), "is in use by another run; wait for it or give another") from error
+            raise InputError("workdir", str(workdir), "is in use by another run; wait or give another") from error
         if path.exists():
             _require_same_search(workdir, _read(path), config)
         write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -4,6 +4,7 @@ A `Plan` is all that a program depends on, so equal plans share one. On a CPU th
 XLA runs convolutions inside a loop 4 to 100 times slower there; elsewhere an epoch is one program (`jax.lax.scan`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -200,22 +201,19 @@ def count_correct(programs: Programs, state: TrainState, examples: Examples) -> 
 def take(examples: Examples, rows: np.ndarray) -> Batch:
     """Returns the examples at `rows`, int32 `[batch]`, as a batch."""
     if isinstance(examples.inputs, np.ndarray):
-        return Batch(examples.inputs[rows], np.asarray(examples.labels)[rows])  # type: ignore[arg-type]
+        return Batch(examples.inputs[rows], np.asarray(examples.labels)[rows])
     return _take_on_device(examples.inputs, examples.labels, rows)
 
 
-class out_of_memory_is_failure:  # noqa: N801, a context manager reads as a statement
+@contextlib.contextmanager
+def out_of_memory_is_failure() -> Iterator[None]:
     """Within it, running out of memory raises `TrainingFailure`; every other error passes."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        ran_out = isinstance(error, MemoryError) or (
-            isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-        )
-        if ran_out:
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             raise TrainingFailure("out_of_memory", str(error).splitlines()[0][:200]) from error
+        raise
 
 
 def _require(num_bytes: int, what: str) -> None:

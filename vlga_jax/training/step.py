@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvNet
@@ -61,10 +61,15 @@ class TrainState(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Inputs `[batch, ...]`: uint8 images or float features of a frozen prefix; labels `[batch]`, -1 for padding."""
+    """Examples of one step; arrays of NumPy or JAX, or shapes.
 
-    inputs: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
-    labels: Int[Array, " batch"]
+    Attributes:
+      inputs: `[batch, height, width, channels]`, uint8 images or float32 features of a frozen prefix.
+      labels: int32 `[batch]`, -1 for padding.
+    """
+
+    inputs: Any
+    labels: Any
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -169,11 +174,16 @@ def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransforma
 
 
 def make_eval_step(spec: NetworkSpec) -> Callable[[Any, Any, Batch], Int[Array, ""]]:
-    """Returns the function from params, batch statistics and a batch to the number of right answers; padding never is."""
+    """Returns the function from params, batch statistics and a batch to the number of right answers.
+
+    Padding, label -1, is never right.
+    """
     model = ConvNet(spec)
 
     def eval_step(params: Any, batch_stats: Any, batch: Batch) -> Array:
-        logits = model.apply({"params": params, "batch_stats": batch_stats}, scale_images(batch.inputs), train=False)
+        logits: Any = model.apply(
+            {"params": params, "batch_stats": batch_stats}, scale_images(batch.inputs), train=False
+        )
         return (jnp.argmax(logits, axis=-1) == batch.labels).sum(dtype=jnp.int32)
 
     return eval_step

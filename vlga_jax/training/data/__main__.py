@@ -1,6 +1,7 @@
 """The command `python -m vlga_jax.training.data`: prepares data sets, without TensorFlow."""
 
 import argparse
+import os
 import shlex
 import sys
 from typing import NoReturn
@@ -29,15 +30,15 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        where, name = prepare_tfds(arguments.name, arguments.dir, arguments.archive), arguments.name
-        flags_dir = arguments.dir
+        where = prepare_tfds(arguments.name, arguments.dir, arguments.archive)
+        name, data_dir = arguments.name, os.path.abspath(os.path.expanduser(arguments.dir))
         if arguments.npz:
-            where, name = write_npz(arguments.name, arguments.dir, arguments.image_size), "npz"
-            flags_dir = str(where)
+            where = write_npz(arguments.name, arguments.dir, arguments.image_size)
+            name, data_dir = "npz", os.path.abspath(where)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{arguments.name} lies in {where}; use --config.data.name={name} --config.data.dir={shlex.quote(flags_dir)}")
+    print(f"{arguments.name} lies in {where}; use --config.data.name={name} --config.data.dir={shlex.quote(data_dir)}")
     return 0
 
 

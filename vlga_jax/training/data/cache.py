@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,9 @@ def cached(cache_dir: str, key: Mapping[str, Any], decode: Callable[[], Examples
     return examples
 
 
-def file_identities(paths: list[Path]) -> list[tuple[str, int, int]]:
+def file_identities(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, int, int]]:
     """Returns for each file its resolved path, size in bytes and time of change in nanoseconds."""
-    found = [(path.resolve(), path.stat()) for path in paths]
+    found = [(path.resolve(), path.stat()) for path in map(Path, paths)]
     return [(str(path), status.st_size, status.st_mtime_ns) for path, status in found]
 
 

@@ -33,10 +33,15 @@ def tensorflow_stand_in() -> Iterator[None]:
         del resolved["_module"]
 
 
-def _stand_in() -> types.SimpleNamespace:
+class _StandIn(types.SimpleNamespace):
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"tf.{name} needs TensorFlow, which is not installed")
+
+
+def _stand_in() -> _StandIn:
     # The errors are named in `except` clauses of tensorflow-datasets; never raised here.
     errors = ("NotFoundError", "OutOfRangeError", "ResourceExhaustedError")
-    return types.SimpleNamespace(
+    return _StandIn(
         io=types.SimpleNamespace(gfile=_gfile()),
         compat=types.SimpleNamespace(as_text=_as_text, as_str=_as_text, as_str_any=str),
         errors=types.SimpleNamespace(**{name: type(name, (Exception,), {}) for name in errors}),

@@ -33,6 +33,7 @@ def read_digits(config: DataConfig, split: str) -> Examples:
     labels = digits.target.astype(np.int32)
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # stored as 0 to 16
     train, test = stratified_indices(labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
+    config.num_examples("test", len(test))  # a number too large should not come out after a whole search
     chosen = train if split == "train" else test
     chosen = chosen[: config.num_examples(split, len(chosen))]
     names = tuple(str(name) for name in digits.target_names)
@@ -53,6 +54,9 @@ def read_npz(config: DataConfig, split: str) -> Examples:
       InputError: a part is missing or not in this format, or there are fewer examples than wanted.
     """
     parts, names = _npz_parts(config, split), _npz_class_names(config)
+    if split == "train":  # what is wrong with the test set should not come out after a whole search
+        num_test = sum(len(_npz_arrays(part, config, "labels")[0]) for part in _npz_parts(config, "test"))
+        config.num_examples("test", num_test)
     if not config.image_size:
         return _joined(parts, names, config, split)
     key = {
@@ -75,6 +79,14 @@ def _npz_parts(config: DataConfig, split: str) -> list[Path]:
             remedy = f"has no {name}; write the parts with `{PREPARE_COMMAND} NAME --dir=PATH --npz`"
             raise InputError("config.data.dir", config.dir, remedy)
     return parts
+
+
+def _npz_arrays(path: Path, config: DataConfig, *names: str) -> list[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as part:
+            return [part[name] for name in names]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError("config.data.dir", config.dir, f"{path.name} cannot be read: {error}") from error
 
 
 def _npz_class_names(config: DataConfig) -> tuple[str, ...]:
@@ -109,11 +121,7 @@ def _joined(parts: list[Path], names: tuple[str, ...], config: DataConfig, split
 
 
 def _npz_part(path: Path, num_classes: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as part:
-            images, labels = part["images"], part["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError("config.data.dir", config.dir, f"{path.name} cannot be read: {error}") from error
+    images, labels = _npz_arrays(path, config, "images", "labels")
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
         found = f"{images.dtype} of shape {images.shape}"
         remedy = f"images in {path.name} must be uint8 [n, height, width, channels], not {found}"

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import shlex
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,8 @@ def read_tfds(config: DataConfig, split: str, *, use_cache: bool = True) -> Exam
       InputError: the set is unknown, not prepared or no image classification set; its images differ in size and no size
         was given; there are fewer examples than wanted.
     """
+    if split == "train":  # what is wrong with the test set should not come out after a whole search
+        config.num_examples("test", _open(config, "test").num_examples)
     prepared = _open(config, split)
     count = config.num_examples(split, prepared.num_examples)
     key = {
@@ -71,8 +74,7 @@ def make_builder(name: str, directory: str) -> Any:
         remedy = f"needs more packages: pip install tensorflow-datasets pillow importlib_resources ({error})"
         raise InputError("config.data.name", name, remedy) from error
     try:
-        # Without TensorFlow it prints a banner where one error line is wanted.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             return tfds.builder(name, data_dir=os.path.expanduser(directory) or None)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
@@ -83,7 +85,7 @@ def make_builder(name: str, directory: str) -> Any:
         )
         raise InputError("config.data.name", name, remedy) from error
     except TFDS_ERRORS as error:
-        raise InputError("config.data.name", name, f"tensorflow-datasets cannot use it: {first_line(error)}") from error
+        raise InputError("config.data.name", name, f"cannot be used here ({brief(error)})") from error
 
 
 def supervised_keys(builder: Any) -> tuple[str, str]:
@@ -107,9 +109,22 @@ def supervised_keys(builder: Any) -> tuple[str, str]:
     raise InputError("config.data.name", builder.name, remedy)
 
 
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def brief(error: BaseException) -> str:
+    """Returns an error's type and the start of its message, on one line."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences tensorflow-datasets, which logs every file it opens and prints a banner where TensorFlow is missing."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +156,7 @@ def _open(config: DataConfig, split: str) -> _Prepared:
     try:
         files = file_identities(builder.info.splits[found[0]].filepaths)
     except OSError as error:
-        remedy = f"is incomplete: {first_line(error)}; remove {builder.data_dir} and run {again}"
+        remedy = f"is incomplete ({brief(error)}); remove {builder.data_dir} and run {again}"
         raise InputError("config.data.name", config.name, remedy) from error
     return _Prepared(builder, found[0], files)
 
@@ -153,7 +168,7 @@ def _decode(prepared: _Prepared, count: int, config: DataConfig) -> Examples:
     label_key = supervised_keys(prepared.builder)[1]
     num_classes = prepared.builder.info.features[label_key].num_classes
     labels = np.empty(count, np.int32)
-    images = np.empty((0,), np.uint8)
+    images = np.empty((count, 0, 0, 0), np.uint8)  # until the first image tells the shape
     for index, (image, label) in enumerate(_pairs(prepared, count, config)):
         if index == 0:
             images = np.empty((count, *image.shape), np.uint8)
@@ -173,6 +188,7 @@ def _decode(prepared: _Prepared, count: int, config: DataConfig) -> Examples:
 def _pairs(prepared: _Prepared, count: int, config: DataConfig) -> Iterator[tuple[np.ndarray, int]]:
     """Yields the first `count` pairs of an image and its label, in stored order."""
     import tensorflow_datasets as tfds
+    from google.protobuf.message import DecodeError
     from PIL import Image
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -180,14 +196,15 @@ def _pairs(prepared: _Prepared, count: int, config: DataConfig) -> Iterator[tupl
     mode = _MODES.get(prepared.builder.info.features[image_key].shape[-1], "RGB")
     raw_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
     try:
-        records = prepared.builder.as_data_source(split=prepared.split, deserialize_method=raw_bytes)
+        with _quiet():
+            records = prepared.builder.as_data_source(split=prepared.split, deserialize_method=raw_bytes)
         for start in range(0, count, _BATCH):
             for record in records.__getitems__(list(range(start, min(start + _BATCH, count)))):
                 feature = tf_example_pb2.Example.FromString(record).features.feature
                 with Image.open(io.BytesIO(feature[image_key].bytes_list.value[0])) as image:
                     yield _pixels(image, mode, config.image_size), feature[label_key].int64_list.value[0]
-    except (*TFDS_ERRORS, IndexError) as error:
-        remedy = f"cannot be read, {first_line(error)}; remove {prepared.builder.data_dir} and prepare it again"
+    except (*TFDS_ERRORS, DecodeError, IndexError, SyntaxError) as error:
+        remedy = f"cannot be read ({brief(error)}); remove {prepared.builder.data_dir} and prepare it again"
         raise InputError("config.data.name", config.name, remedy) from error
 
 
