@@ -55,7 +55,7 @@ def read_npz(config: DataConfig, split: str) -> Examples:
     """
     parts, names = _npz_parts(config, split), _npz_class_names(config)
     if split == "train":  # what is wrong with the test set should not come out after a whole search
-        num_test = sum(len(_npz_arrays(part, config, "labels")[0]) for part in _npz_parts(config, "test"))
+        num_test = sum(_npz_arrays(part, config, "labels")[0].size for part in _npz_parts(config, "test"))
         config.num_examples("test", num_test)
     if not config.image_size:
         return _joined(parts, names, config, split)
@@ -83,7 +83,7 @@ def _npz_parts(config: DataConfig, split: str) -> list[Path]:
 
 def _npz_arrays(path: Path, config: DataConfig, *names: str) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as part:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
             return [part[name] for name in names]
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError("config.data.dir", config.dir, f"{path.name} cannot be read: {error}") from error

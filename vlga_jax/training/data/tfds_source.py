@@ -188,7 +188,6 @@ def _decode(prepared: _Prepared, count: int, config: DataConfig) -> Examples:
 def _pairs(prepared: _Prepared, count: int, config: DataConfig) -> Iterator[tuple[np.ndarray, int]]:
     """Yields the first `count` pairs of an image and its label, in stored order."""
     import tensorflow_datasets as tfds
-    from google.protobuf.message import DecodeError
     from PIL import Image
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -203,7 +202,7 @@ def _pairs(prepared: _Prepared, count: int, config: DataConfig) -> Iterator[tupl
                 feature = tf_example_pb2.Example.FromString(record).features.feature
                 with Image.open(io.BytesIO(feature[image_key].bytes_list.value[0])) as image:
                     yield _pixels(image, mode, config.image_size), feature[label_key].int64_list.value[0]
-    except (*TFDS_ERRORS, DecodeError, IndexError, SyntaxError) as error:
+    except (*TFDS_ERRORS, IndexError, SyntaxError) as error:
         remedy = f"cannot be read ({brief(error)}); remove {prepared.builder.data_dir} and prepare it again"
         raise InputError("config.data.name", config.name, remedy) from error
 
