@@ -3,13 +3,15 @@
 #   make test PYTHON=/path/to/python3.13         build `.venv` with this Python; otherwise with the first suitable one
 #   make test REQUIREMENTS=requirements-cpu.txt  install this list; otherwise CUDA's where an NVIDIA driver answers
 #   make test WORKERS=8 PYTEST_ARGS="-k genome"  how many processes run tests (0: pytest's own); more for pytest
+#   make test CHECK_SHAPES=                      do not check annotated shapes while the tests run
 #
 # PYTHON, REQUIREMENTS and JAX_PLATFORMS may also stand in the environment.
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
-# Every call of the package has its annotated types and shapes checked while the tests run.
-CHECK_SHAPES ?= --jaxtyping-packages=vlga_jax,beartype.beartype
+# Every call of the package has its annotated types and shapes checked while tests run; an int passes as a float.
+CHECKER := beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+CHECK_SHAPES ?= '--jaxtyping-packages=vlga_jax,$(CHECKER)'
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -106,7 +108,10 @@ endef
 define MAKE_ENVIRONMENT
 set -eu
 requirements=$$(sh -c "$$CHOOSE_REQUIREMENTS")
-if ! [ -f "$$requirements" ]; then echo "REQUIREMENTS=$$requirements: no such file; use requirements.txt" >&2; exit 2; fi
+if ! [ -f "$$requirements" ]; then
+  echo "REQUIREMENTS=$$requirements: no such file; use requirements.txt" >&2
+  exit 2
+fi
 stamp="$$requirements $$(cat "$$requirements" requirements-dev.txt | cksum)"
 base() { "$$1" -c 'import sys; print(sys.base_prefix, sys.version)' 2>/dev/null </dev/null || echo broken; }
 current=$$(base $(BIN)/python)

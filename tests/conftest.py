@@ -4,7 +4,39 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of this test session, the same in all its processes (pytest-xdist)."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cache_home(shared_dir: Path) -> Iterator[Path]:
+    """The user's cache directory for the session: JAX keeps its programs there, so equal ones are compiled once."""
+    from experiments import default
+    from vlga_jax import config as configuration
+    from vlga_jax.checks import parse
+    from vlga_jax.run.pipeline import RunConfig
+
+    home = shared_dir / "cache_home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+        patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        configuration.configure_backend(parse(RunConfig, default.get_config().to_dict()))
+        compilation_cache.reset_cache()
+        yield home
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()

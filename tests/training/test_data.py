@@ -93,7 +93,7 @@ def test_load_training_data_digits_are_the_real_ones_in_stored_order():
         (data.validation_images, data.validation_labels),
         (test_images, test_labels),
     ]
-    seen = set()
+    seen: set[bytes] = set()
     for images, labels in parts:
         assert images.dtype == np.uint8 and labels.dtype == np.int32
         assert [label_of[image.tobytes()] for image in images] == labels.tolist()

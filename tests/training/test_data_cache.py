@@ -103,9 +103,9 @@ def test_cached_failing_decoder_propagates_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cached_killed_while_writing_leaves_no_entry(tmp_path, monkeypatch):
+def test_cached_killed_while_writing_leaves_no_entry(tmp_path):
     program = (
-        "import os, sys; sys.path.insert(0, 'tests/training')\n"
+        f"import os, sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
         "from vlga_jax.training.data import cache\n"
         "from test_data_cache import KEY, Decoder\n"
         "cache._checksum = lambda path: os.kill(os.getpid(), 9)\n"  # the arrays lie on disk, the entry does not

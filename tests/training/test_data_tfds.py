@@ -32,7 +32,17 @@ class Toy(tfds.core.GeneratorBasedBuilder):
     """Sets made here, without download; one kind per config name."""
 
     VERSION = tfds.core.Version("1.0.0")
-    KINDS = ("plain", "gray", "mixed_sizes", "jpeg", "no_keys", "no_train", "only_validation", "only_train", "bad_label")
+    KINDS = (
+        "plain",
+        "gray",
+        "mixed_sizes",
+        "jpeg",
+        "no_keys",
+        "no_train",
+        "only_validation",
+        "only_train",
+        "bad_label",
+    )
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=kind) for kind in KINDS]
 
     def _info(self):
@@ -125,9 +135,13 @@ def test_load_training_data_cifar10_again_is_not_decoded_again(tmp_path, monkeyp
 
 @needs_cifar10
 def test_load_training_data_cifar10_decodes_only_what_is_asked_for(tmp_path, monkeypatch):
-    decoded = []
-    pixels = tfds_source._pixels
-    monkeypatch.setattr(tfds_source, "_pixels", lambda *arguments: decoded.append(1) or pixels(*arguments))
+    decoded, pixels = [], tfds_source._pixels
+
+    def counted(*arguments):
+        decoded.append(arguments)
+        return pixels(*arguments)
+
+    monkeypatch.setattr(tfds_source, "_pixels", counted)
     load_training_data(config(SHARED, tmp_path, num_train_examples=150))
     assert len(decoded) == 150
 
@@ -193,13 +207,16 @@ def test_load_training_data_split_missing_raises_input_error_at_once(toys, tmp_p
     assert caught.value.field == "config.data.name"
 
 
-def test_load_training_data_shard_missing_or_cut_raises_input_error(tmp_path):
+def test_load_training_data_shard_damaged_or_missing_raises_input_error(tmp_path):
     prepare.prepare_tfds("toy/plain", str(tmp_path / "sets"))
     wanted = config(tmp_path / "sets", tmp_path / "cache", name="toy/plain")
     (shard,) = (tmp_path / "sets" / "toy" / "plain" / "1.0.0").glob("*train*")
-    shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(InputError, match="cannot be read"):
-        load_training_data(wanted)
+    whole = shard.read_bytes()
+    records = whole.index(b"IHDR")
+    for damaged in (b"", whole[:100], whole[:records] + bytes([whole[records] ^ 1]) + whole[records + 1 :]):
+        shard.write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read"):
+            load_training_data(wanted)
     shard.unlink()
     with pytest.raises(InputError, match="incomplete"):
         load_training_data(wanted)

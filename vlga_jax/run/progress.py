@@ -163,8 +163,9 @@ def summary_lines(view: RunView, result: Mapping[str, Any], best_dir: Path) -> l
     entries = [("best fitness", _number(result.get("best_fitness"), ".4f") + " validation accuracy")]
     entries.append(("test accuracy", _number(result.get("test_accuracy"), ".4f")))
     entries.append(("parameters", _number(result.get("num_parameters"), ",d")))
-    evaluated = f"{_number(result.get('num_evaluations'), ',d')} networks for {result.get('num_individuals')} individuals"
-    entries.append(("evaluated", f"{evaluated}, {view.num_trained} trained this time"))
+    networks, individuals = (_number(result.get(f"num_{of}"), ",d") for of in ("evaluations", "individuals"))
+    trained = f"{view.num_trained} trained this time"
+    entries.append(("evaluated", f"{networks} networks for {individuals} individuals, {trained}"))
     entries.append(("best network", str(best_dir)))
     entries.append(("everything", str(view.workdir)))
     width = max(len(name) for name, _ in entries)

@@ -120,9 +120,7 @@ class RichProgress(NullListener):
         )
         self._show_search()
 
-    def epoch_finished(
-        self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None
-    ) -> None:
+    def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         self._training = f"training: {_measured(loss, accuracy)}"
         self._move("epoch", epoch + 1, num_epochs, f"{epoch + 1}/{num_epochs}")
 

@@ -1,7 +1,8 @@
 """Listeners of a run: who they are, what they are told, and why they can never harm it.
 
-A search tells one `Listener` what happens; `make_listener` builds it from a `TrackingConfig` as a fan-out over a progress
-display and wandb. Nothing here decides anything: a listener that raises is dropped with one warning and the run goes on.
+A search tells one `Listener` what happens; `make_listener` builds it from a `TrackingConfig` as a fan-out over a
+progress display and wandb. Nothing here decides anything: a listener that raises is dropped with one warning and the
+run goes on.
 """
 
 import contextlib
@@ -53,9 +54,7 @@ class Listener(Protocol):
     def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
         """A generation was chosen; `num_to_train` of its `num_individuals` have no fitness yet."""
 
-    def epoch_finished(
-        self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None
-    ) -> None:
+    def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         """One network's fitness training finished an epoch."""
 
     def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
@@ -65,7 +64,7 @@ class Listener(Protocol):
         """All individuals of a generation have their fitness."""
 
     def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
-        """The best network's final training begins, or goes on at `first_epoch`; it ends after `num_epochs` or before."""
+        """The final training begins, or goes on at `first_epoch`; it ends after `num_epochs` or before."""
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         """The final training finished an epoch; no `accuracy` where nothing is held out."""
@@ -97,9 +96,7 @@ class NullListener:
     def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
         pass
 
-    def epoch_finished(
-        self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None
-    ) -> None:
+    def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         pass
 
     def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:

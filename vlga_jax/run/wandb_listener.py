@@ -3,12 +3,14 @@
 So wandb costs a run nothing while it runs. `close` waits for the rest to be sent, `wandb_timeout_seconds` at most, and
 then kills the process: that is all an unreachable server can cost. What was not sent stays below WORKDIR/wandb.
 
-What wandb shows: `fitness/best`, `fitness/average` and `fitness/best_so_far` over the generations of the whole run;
-`best_fitness/phase_01` and `average_fitness/phase_01` and so on, over the same axis; `final/loss` and `final/accuracy` over
-`final_epoch`; the table `individuals`; the numbers of `result.json` as the summary; the model `best-<run id>`.
+What wandb shows: `fitness/best`, `fitness/average` and `fitness/best_so_far` over `generation`, which counts from 1
+through the phases; `best_fitness/phase_01`, `average_fitness/phase_01` and so on, over the same axis; `final/loss` and
+`final/accuracy` over `final_epoch`; the table `individuals`; the numbers of `result.json` as the summary; the model
+`best-<run id>`.
 
 A run that was killed and goes on has the same run id. It replays its generations, and so logs them again: online, their
-points stand on the old ones, with equal values, so a line retraces itself; offline, each attempt is a directory of its own.
+points stand on the old ones, with equal values, so a line retraces itself; offline, each attempt has a directory below
+WORKDIR/wandb, and the last one tells the whole story.
 """
 
 import contextlib
@@ -28,6 +30,11 @@ from vlga_jax.run.history import COLUMNS, HistoryRow, write_atomically
 from vlga_jax.run.tracking import ListenerGaveUp, NullListener, TrackingConfig, scores
 
 _WORKER = Path(__file__).with_name("wandb_worker.py")
+# Shares of `wandb_timeout_seconds`. After the first, the process that talks to wandb is killed. Before that, wandb
+# itself stops waiting: for its start, which takes a second or two besides, or for the last command and then for the
+# end, so that it can still make its records whole.
+_CLOSE_SHARE = 0.95
+_START_SHARE, _COMMAND_SHARE, _FINISH_SHARE = 0.6, 0.3, 0.5
 _QUIET_SECONDS = 1.0  # a longer wait is explained
 _LONGEST_REASON = 300  # characters; wandb can be wordy
 
@@ -78,12 +85,10 @@ class WandbListener(NullListener):
         self._worker.call("define", metric="final/*", axis="final_epoch")
 
     def _settings(self) -> dict[str, Any]:
-        # wandb gives up a little before this side would kill it, so that it can leave its records whole.
-        patience = 0.8 * self._config.wandb_timeout_seconds
         return {
             "mode": self._config.wandb,
-            "init_timeout": patience,
-            "finish_timeout": patience,
+            "init_timeout": _START_SHARE * self._config.wandb_timeout_seconds,
+            "finish_timeout": _FINISH_SHARE * self._config.wandb_timeout_seconds,
             "finish_timeout_raises": True,
             "console": "off",
             "silent": True,
@@ -94,8 +99,8 @@ class WandbListener(NullListener):
 
     def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
         reached = scores(rows)
-        values: dict[str, Any] = {"generation": self._num_generations, "fitness/failed": reached.num_failed}
         self._num_generations += 1
+        values: dict[str, Any] = {"generation": self._num_generations, "fitness/failed": reached.num_failed}
         self._rows.extend(rows)
         if reached.best is not None:
             self._best = reached.best if self._best is None else max(self._best, reached.best)
@@ -126,24 +131,28 @@ class WandbListener(NullListener):
         worker, self._worker = self._worker, None
         if worker is None:
             return
+        in_time = True
         try:
             if worker.failure is None:
                 worker.call("finish", exit_code=0 if self._finished else 1)
-                self._wait_for(worker)
+                in_time = self._wait_for(worker)
         finally:
             worker.kill()
+        if not in_time:
+            what = "finish" if "start" in worker.replies else "start"
+            raise _gave_up(worker, f"it did not {what} within {self._config.wandb_timeout_seconds:g} s")
         self._require_no_failure(worker)
-        if "finish" not in worker.replies:
-            raise _gave_up(worker, f"it did not finish within {self._config.wandb_timeout_seconds:g} s")
         if self._config.wandb == "offline":
             self._announce(f"wandb: recorded offline; to send it: {_sync_command(worker)}")
 
-    def _wait_for(self, worker: "_WorkerProcess") -> None:
-        budget = self._config.wandb_timeout_seconds
+    def _wait_for(self, worker: "_WorkerProcess") -> bool:
+        """Whether the process ended in time."""
+        budget = _CLOSE_SHARE * self._config.wandb_timeout_seconds
         quiet = min(_QUIET_SECONDS, budget)
-        if not worker.ended.wait(quiet):
-            self._announce(f"waiting for wandb, {budget - quiet:.0f} s at most")
-            worker.ended.wait(budget - quiet)
+        if worker.ended.wait(quiet):
+            return True
+        self._announce(f"waiting for wandb, {budget - quiet:.0f} s at most")
+        return worker.ended.wait(budget - quiet)
 
     def _call(self, command: str, /, **values: Any) -> None:
         if self._worker is None:
@@ -162,7 +171,7 @@ class WandbListener(NullListener):
 
 
 class _WorkerProcess:
-    """The other process; no method waits for it except `kill`, which does not let it live.
+    """The other process; no method waits for it, as `kill` does not let it live.
 
     Attributes:
       replies: what each command that is done returned, by name.
@@ -170,7 +179,7 @@ class _WorkerProcess:
       ended: set once it says no more.
     """
 
-    def __init__(self, directory: Path, grace_seconds: float):
+    def __init__(self, directory: Path, timeout_seconds: float):
         directory.mkdir(exist_ok=True)
         self.log_path = directory / "worker.log"
         self.replies: dict[str, Any] = {}
@@ -181,13 +190,14 @@ class _WorkerProcess:
         places = {"WANDB_DATA_DIR": str(directory / "data"), "WANDB_CACHE_DIR": str(directory / "cache")}
         with open(self.log_path, "a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_WORKER), str(grace_seconds)],
+                [sys.executable, "-P", str(_WORKER), str(_COMMAND_SHARE * timeout_seconds), str(timeout_seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env={**places, **os.environ},
-                start_new_session=True,  # Ctrl-C is for the run, which then tells wandb; and wandb has no terminal to ask
+                # Ctrl-C is for the run, which then tells wandb; and wandb has no terminal to ask questions on.
+                start_new_session=True,
             )
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._write, self._read)]
         for thread in self._threads:
@@ -203,7 +213,7 @@ class _WorkerProcess:
         self._process.wait()
         self._lines.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(timeout=1)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -1,17 +1,18 @@
 """The process that talks to wandb on behalf of a run; `wandb_listener.py` starts it and may kill it at any time.
 
 wandb waits for its server, installs signal and exit handlers and captures the console. In a process of its own none of
-that can hold up, change or outlive a run. Commands come as JSON lines on stdin, {"call": name, "values": {...}}; replies
-go out as JSON lines on stdout. This file is run by its path and imports nothing of vlga_jax, so it starts fast.
+that can hold up, change or outlive a run. Commands come as JSON lines on stdin, {"call": name, "values": {...}};
+replies go out as JSON lines on stdout. This file is run by its path and imports nothing of vlga_jax, so it starts fast.
 """
 
 import contextlib
+import functools
 import json
 import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 
@@ -35,7 +36,7 @@ class Worker:
         """Logs `values` as one step; which one is left to wandb, whose steps only grow."""
         self._run.log(values)
 
-    def table(self, *, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+    def table(self, *, name: str, columns: list[str | int], rows: list[list[Any]]) -> None:
         """Logs a table."""
         self._run.log({name: self._wandb.Table(columns=columns, data=rows)})
 
@@ -59,11 +60,16 @@ class Worker:
             self._run.finish(exit_code=1)
 
 
-def serve(lines: Iterable[str], replies: TextIO, *, grace_seconds: float) -> None:
+def serve(lines: Iterable[str], replies: TextIO, *, command_seconds: float, grace_seconds: float) -> None:
     """Obeys commands until `finish`, the first failure or the end of `lines`.
 
-    The end of `lines` without `finish` means that the run was killed: after `grace_seconds` this process ends too, whatever
-    wandb is waiting for.
+    The end of `lines` without `finish` means that the run was killed.
+
+    Args:
+      lines: commands.
+      replies: where each command's reply goes, and why one failed.
+      command_seconds: longest that a command may take; `start` and `finish` keep time themselves, by wandb's settings.
+      grace_seconds: how long this process lives after `lines` has ended, whatever wandb is waiting for.
     """
 
     def reply(kind: str, value: Any) -> None:
@@ -75,8 +81,9 @@ def serve(lines: Iterable[str], replies: TextIO, *, grace_seconds: float) -> Non
     worker = Worker()
     while (command := commands.get()) is not None:
         name, values = command["call"], command["values"]
+        limit = None if name in ("start", "finish") else command_seconds
         try:
-            reply(name, getattr(worker, name)(**values))
+            reply(name, _within(limit, name, functools.partial(getattr(worker, name), **values)))
         except BaseException as error:  # wandb turns some failures into SystemExit
             if name != "finish":
                 worker.abandon()
@@ -84,27 +91,47 @@ def serve(lines: Iterable[str], replies: TextIO, *, grace_seconds: float) -> Non
             return
         if name == "finish":
             return
+    worker.abandon()
+
+
+def _within(seconds: float | None, name: str, call: Callable[[], Any]) -> Any:
+    """What `call` returns or raises; TimeoutError after `seconds`, with `call` left to hang in its thread."""
+    if seconds is None:
+        return call()
+    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((call(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        value, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"its server did not answer within {seconds:g} s ({name})") from None
+    if error is not None:
+        raise error
+    return value
 
 
 def _read(lines: Iterable[str], commands: "queue.SimpleQueue[dict[str, Any] | None]", grace_seconds: float) -> None:
     # A thread of its own, so that the end of `lines` is noticed while wandb waits.
-    finishing = False
     for line in lines:
-        command = json.loads(line)
-        finishing = finishing or command["call"] == "finish"
-        commands.put(command)
-    if not finishing:
-        commands.put(None)
+        commands.put(json.loads(line))
+    commands.put(None)
     timer = threading.Timer(grace_seconds, os._exit, args=(1,))
     timer.daemon = True
     timer.start()
 
 
 def main() -> None:
-    """Serves stdin and stdout; what wandb prints goes to stderr. The argument is the grace in seconds."""
+    """Serves stdin and stdout; what wandb prints goes to stderr. Arguments: see `serve`."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    serve(sys.stdin, replies, grace_seconds=float(sys.argv[1]))
+    command_seconds, grace_seconds = map(float, sys.argv[1:])
+    serve(sys.stdin, replies, command_seconds=command_seconds, grace_seconds=grace_seconds)
     # After a failure too, without wandb's exit handler, which would wait for the server once more.
     replies.close()
     os._exit(0)

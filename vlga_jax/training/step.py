@@ -144,7 +144,8 @@ def make_train_step(
         (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, state.batch_stats, batch, key_dropout
         )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = transfer.keep_frozen(optax.apply_updates(state.params, updates), state.params, num_frozen)
         return TrainState(
             params=params,

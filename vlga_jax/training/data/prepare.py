@@ -131,7 +131,7 @@ def _prepare(builder: Any, archive: str, scratch: str) -> None:
     except InputError:
         raise
     except Exception as error:  # a builder is other people's code, and may fail in any way
-        if archive:
+        if archive and not isinstance(error, ImportError):
             remedy = f"{builder.name} cannot be made of it ({brief(error)}); give the original"
             raise InputError("--archive", archive, remedy) from error
         raise InputError("NAME", builder.name, f"cannot be prepared here ({brief(error)})") from error

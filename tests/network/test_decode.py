@@ -1,0 +1,130 @@
+"""From genes to a network: what each gene becomes, and that inert genes leave no trace."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from vlga_jax.genome.chromosome import Chromosome, from_values
+from vlga_jax.genome.space import SpaceConfig, make_search_space
+from vlga_jax.network.decode import decode
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+
+SPACE = make_search_space(
+    SpaceConfig(
+        activations=("relu", "elu"),
+        channels=(4, 8),
+        kernels=(1, 3),
+        batch_norm=(True, False),
+        include_pool=(True, False),
+        pool_types=("max", "average"),
+        include_b=(True, False),
+        include_skip=(True, False),
+        dropout_rates=(0.0, 0.25),
+        pool_stride=2,
+        head_pool="average",
+    )
+)
+GENES: dict[str, Any] = {
+    "activation": "elu",
+    "a_channels": 8,
+    "a_kernel": 3,
+    "a_batch_norm": True,
+    "include_pool": True,
+    "pool_type": "average",
+    "include_b": True,
+    "b_channels": 4,
+    "b_kernel": 1,
+    "b_batch_norm": False,
+    "include_skip": True,
+    "dropout_rate": 0.0,
+}
+
+
+def network(
+    *blocks: dict[str, Any], input_shape: tuple[int, int, int] = (9, 9, 3), pool_stride: int = 2
+) -> NetworkSpec:
+    """The decoded network of blocks that differ from GENES as given."""
+    chromosome = from_values(SPACE, [{**GENES, **block} for block in blocks])
+    return decode(SPACE, chromosome, input_shape=input_shape, num_classes=5, pool_stride=pool_stride, head_pool="max")
+
+
+def test_decode_of_two_blocks_is_the_network_written_by_hand() -> None:
+    assert network({}, {"include_pool": False, "include_skip": False, "b_kernel": 3}) == NetworkSpec(
+        input_shape=(9, 9, 3),
+        num_classes=5,
+        activation="elu",
+        head_pool="max",
+        blocks=(
+            BlockSpec(ConvSpec(8, 3, True), PoolSpec("average", 2), ConvSpec(4, 1, False), True, 0.0),
+            BlockSpec(ConvSpec(8, 3, True), None, ConvSpec(4, 3, False), False, 0.0),
+        ),
+    )
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_decode_without_pool_forgets_the_pool_type(place: int) -> None:
+    different = [{}, {}]
+    different[place] = {"include_pool": False}
+    other = [{**genes, "pool_type": "max"} if genes else {} for genes in different]
+    assert network(*different) == network(*other)
+    assert network(*different).blocks[place].pool is None
+
+
+def test_decode_without_b_forgets_its_genes() -> None:
+    plain = network({}, {"include_b": False})
+    assert plain.blocks[1].b is None
+    for gene in ({"b_channels": 8}, {"b_kernel": 3}, {"b_batch_norm": True}):
+        assert network({}, {"include_b": False, **gene}) == plain
+
+
+@pytest.mark.parametrize(
+    "gene",
+    [{"a_channels": 4}, {"a_kernel": 1}, {"a_batch_norm": False}, {"pool_type": "max"}, {"include_pool": False}]
+    + [{"b_channels": 8}, {"b_kernel": 3}, {"b_batch_norm": True}, {"include_skip": False}, {"dropout_rate": 0.25}],
+)
+def test_decode_of_an_expressed_gene_changes_the_network(gene: dict[str, Any]) -> None:
+    assert network({}, gene) != network({}, {})
+
+
+def test_decode_of_a_pool_on_a_single_pixel_leaves_no_trace() -> None:
+    on_one_pixel = network({}, {}, {"pool_type": "max"}, input_shape=(4, 4, 3))  # 4 to 2 to 1 pixels
+    assert [block.pool is None for block in on_one_pixel.blocks] == [False, False, True]
+    assert on_one_pixel == network({}, {}, {"include_pool": False}, input_shape=(4, 4, 3))
+
+
+def test_decode_of_a_pool_on_a_row_of_pixels_keeps_it() -> None:
+    assert network({}, input_shape=(1, 2, 3)).blocks[0].pool == PoolSpec("average", 2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_decode_gives_pools_the_stride_of_the_space(stride: int) -> None:
+    assert network({}, {}, pool_stride=stride).blocks[1].pool == PoolSpec("average", stride)
+
+
+def test_decode_of_the_first_block_always_has_b() -> None:
+    genes = network({}, {})
+    place = [gene.name for gene in SPACE.genes].index("include_b")
+    rows = from_values(SPACE, [GENES, GENES]).genes.copy()
+    rows[0, place] = 1  # the index of False
+    spec = decode(SPACE, Chromosome(rows), input_shape=(9, 9, 3), num_classes=5, pool_stride=2, head_pool="max")
+    assert spec == genes
+    rows[1, place] = 1
+    spec = decode(SPACE, Chromosome(rows), input_shape=(9, 9, 3), num_classes=5, pool_stride=2, head_pool="max")
+    assert [block.b is None for block in spec.blocks] == [False, True]
+
+
+def test_decode_carries_the_dropout_rate_of_each_block() -> None:
+    spec = network({}, {"dropout_rate": 0.25})
+    assert [block.dropout_rate for block in spec.blocks] == [0.0, 0.25]
+
+
+def test_decode_takes_the_activation_of_the_first_block() -> None:
+    assert network({"activation": "relu"}, {"activation": "relu"}).activation == "relu"
+    assert network({"activation": "elu"}, {}).activation == "elu"
+
+
+def test_decode_of_equal_chromosomes_hashes_alike() -> None:
+    one, other = network({}, {}), network({}, {})
+    assert hash(one) == hash(other)
+    assert hash(dataclasses.replace(one, num_classes=6)) != hash(one)

@@ -1,0 +1,122 @@
+"""What a network is on paper: JSON both ways, shapes, and costs counted against the true tree and by hand."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlga_jax.network.initialise import variable_shapes
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec, count_flops, count_parameters, from_json
+
+convs = st.builds(ConvSpec, st.integers(1, 6), st.sampled_from((1, 3, 5)), st.booleans())
+pools = st.builds(PoolSpec, st.sampled_from(("max", "average")), st.sampled_from((1, 2)))
+blocks = st.builds(
+    BlockSpec,
+    a=convs,
+    pool=st.none() | pools,
+    b=st.none() | convs,
+    skip=st.booleans(),
+    dropout_rate=st.sampled_from((0.0, 0.25)),
+)
+specs = st.builds(
+    NetworkSpec,
+    input_shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+    num_classes=st.integers(2, 11),
+    activation=st.sampled_from(("relu", "elu", "leaky_relu", "tanh", "selu")),
+    head_pool=st.sampled_from(("average", "max")),
+    blocks=st.lists(blocks, min_size=1, max_size=3).map(tuple),
+)
+
+# 5x7 images of 3 channels; max pool of stride 2 to 3x4, then average pool of stride 1, then nothing.
+ODD = NetworkSpec(
+    input_shape=(5, 7, 3),
+    num_classes=10,
+    activation="relu",
+    head_pool="average",
+    blocks=(
+        BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(6, 1, False), True, 0.0),
+        BlockSpec(ConvSpec(2, 5, False), PoolSpec("average", 1), None, True, 0.25),
+        BlockSpec(ConvSpec(8, 1, False), None, None, False, 0.0),
+    ),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(spec=specs)
+def test_from_json_of_a_written_spec_is_equal_and_hashes_alike(spec: NetworkSpec) -> None:
+    read = from_json(json.loads(json.dumps(spec.to_json())))
+    assert read == spec
+    assert hash(read) == hash(spec)
+    assert len({read, spec}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_shape": (7, 5, 3)},
+        {"num_classes": 11},
+        {"activation": "elu"},
+        {"head_pool": "max"},
+        {"blocks": ODD.blocks[:2]},
+        {"blocks": (dataclasses.replace(ODD.blocks[0], skip=False), *ODD.blocks[1:])},
+        {"blocks": (dataclasses.replace(ODD.blocks[0], pool=PoolSpec("average", 2)), *ODD.blocks[1:])},
+        {"blocks": (dataclasses.replace(ODD.blocks[0], a=ConvSpec(4, 3, False)), *ODD.blocks[1:])},
+    ],
+)
+def test_to_json_of_different_specs_differs(change: dict[str, object]) -> None:
+    other = dataclasses.replace(ODD, **change)  # type: ignore[arg-type]
+    assert other != ODD
+    assert json.dumps(other.to_json()) != json.dumps(ODD.to_json())
+
+
+@settings(derandomize=True, deadline=None, max_examples=15)
+@given(spec=specs)
+def test_count_parameters_of_any_spec_is_the_size_of_its_tree(spec: NetworkSpec) -> None:
+    leaves = jax.tree.leaves(variable_shapes(spec)["params"])
+    assert count_parameters(spec) == sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def test_count_parameters_worked_by_hand() -> None:
+    block_0 = (3 * 3 * 3 * 4 + 4 + 4) + (4 * 6 + 6) + (3 * 6 + 6)  # a with scale and offset; b and skip with bias
+    block_1 = (5 * 5 * 6 * 2 + 2) + (6 * 2 + 2)
+    block_2 = 2 * 8 + 8
+    assert count_parameters(ODD) == block_0 + block_1 + block_2 + 8 * 10 + 10
+
+
+def test_count_flops_worked_by_hand() -> None:
+    block_0 = 5 * 7 * (3 * 3 * 3 * 4) + 3 * 4 * (4 * 6) + 3 * 4 * (3 * 6)  # a before the pool; b and skip after it
+    block_1 = 3 * 4 * (5 * 5 * 6 * 2) + 3 * 4 * (6 * 2)
+    block_2 = 3 * 4 * (2 * 8)
+    assert count_flops(ODD) == 2 * (block_0 + block_1 + block_2 + 8 * 10)
+
+
+def test_shape_before_with_odd_sizes_rounds_up() -> None:
+    assert [ODD.shape_before(block) for block in range(4)] == [(5, 7, 3), (3, 4, 6), (3, 4, 2), (3, 4, 8)]
+
+
+@pytest.mark.parametrize(
+    ("stride", "in_size", "out_size"), [(1, 1, 1), (1, 5, 5), (2, 1, 1), (2, 2, 1), (2, 5, 3), (2, 6, 3)]
+)
+def test_out_shape_by_stride_and_size(stride: int, in_size: int, out_size: int) -> None:
+    block = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", stride), None, False, 0.0)
+    assert block.out_shape((in_size, 8, 3)) == (out_size, 8 // stride, 4)
+
+
+def test_out_shape_without_pool_keeps_the_size() -> None:
+    assert BlockSpec(ConvSpec(4, 3, True), None, ConvSpec(9, 3, True), False, 0.0).out_shape((5, 7, 3)) == (5, 7, 9)
+
+
+def test_suffix_starts_from_the_shape_before_it() -> None:
+    suffix = ODD.suffix(1)
+    assert suffix == dataclasses.replace(ODD, input_shape=(3, 4, 6), blocks=ODD.blocks[1:])
+    assert ODD.suffix(0) == ODD
+
+
+def test_count_parameters_of_prefix_and_suffix_add_up() -> None:
+    prefix = dataclasses.replace(ODD, blocks=ODD.blocks[:1])
+    head_of_prefix = 6 * 10 + 10
+    assert count_parameters(prefix) - head_of_prefix + count_parameters(ODD.suffix(1)) == count_parameters(ODD)

@@ -1,0 +1,140 @@
+"""Inherited trees are merged by reference, and what is frozen costs the optimizer nothing and keeps its very bits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
+from vlga_jax.network.transfer import block_variables, freeze, keep_frozen, labels, merge, stop_frozen_gradients
+
+NORMED = BlockSpec(ConvSpec(3, 3, True), None, None, True, 0.0)
+PLAIN = BlockSpec(ConvSpec(3, 1, False), None, None, False, 0.0)
+
+
+def network(*blocks: BlockSpec) -> NetworkSpec:
+    return NetworkSpec((4, 4, 1), 2, "relu", "average", blocks)
+
+
+def fresh(seed: int, spec: NetworkSpec) -> dict[str, Any]:
+    return initialise(jax.random.key(seed), spec)
+
+
+def test_merge_of_two_inherited_blocks_renames_and_keeps_the_very_arrays() -> None:
+    whole = network(NORMED, PLAIN, NORMED, PLAIN)
+    inherited, suffix = fresh(0, network(NORMED, PLAIN)), fresh(1, whole.suffix(2))
+    merged = merge(inherited, suffix, 2)
+    assert jax.tree.structure(merged) == jax.tree.structure(fresh(2, whole))
+    sources = {
+        "block_0": inherited["params"]["block_0"],
+        "block_1": inherited["params"]["block_1"],
+        "block_2": suffix["params"]["block_0"],
+        "block_3": suffix["params"]["block_1"],
+        "head": suffix["params"]["head"],
+    }
+    assert set(merged["params"]) == set(sources)
+    for name, source in sources.items():
+        for one, other in zip(jax.tree.leaves(merged["params"][name]), jax.tree.leaves(source), strict=True):
+            assert one is other
+    stats = merged["batch_stats"]
+    assert set(stats) == {"block_0", "block_2"}
+    assert stats["block_0"]["a"]["norm"]["mean"] is inherited["batch_stats"]["block_0"]["a"]["norm"]["mean"]
+    assert stats["block_2"]["a"]["norm"]["mean"] is suffix["batch_stats"]["block_0"]["a"]["norm"]["mean"]
+
+
+def test_merge_of_part_of_a_longer_network_leaves_the_rest_out() -> None:
+    inherited, suffix = fresh(0, network(PLAIN, NORMED, NORMED)), fresh(1, network(PLAIN, NORMED, PLAIN).suffix(1))
+    merged = merge(inherited, suffix, 1)
+    assert set(merged["params"]) == {"block_0", "block_1", "block_2", "head"}
+    assert merged["params"]["block_1"] is not inherited["params"]["block_1"]
+    assert set(merged["batch_stats"]) == {"block_1"}
+    assert merged["batch_stats"]["block_1"] == suffix["batch_stats"]["block_0"]
+
+
+def test_merge_without_batch_norm_has_no_batch_stats() -> None:
+    assert set(merge(fresh(0, network(PLAIN)), fresh(1, network(PLAIN)), 1)) == {"params"}
+
+
+def test_merge_of_ten_blocks_numbers_them_as_numbers() -> None:
+    inherited = {"params": {f"block_{index}": {"place": np.float32(index)} for index in range(10)}}
+    suffix = {"params": {"block_0": {"place": np.float32(10)}, "block_1": {"place": np.float32(11)}, "head": {}}}
+    params = merge(inherited, suffix, 10)["params"]
+    assert {name: tree["place"] for name, tree in params.items() if tree} == {f"block_{i}": i for i in range(12)}
+
+
+def test_merge_changes_neither_tree() -> None:
+    inherited, suffix = fresh(0, network(NORMED)), fresh(1, network(NORMED))
+    before = [jax.tree.map(np.array, tree) for tree in (inherited, suffix)]
+    merge(inherited, suffix, 1)
+    jax.tree.map(np.testing.assert_array_equal, before, [inherited, suffix])
+
+
+def test_block_variables_of_each_block_are_its_own() -> None:
+    variables = fresh(0, network(NORMED, PLAIN))
+    own = block_variables(variables, 0)
+    assert set(own) == {"params", "batch_stats"}
+    assert own["params"] is variables["params"]["block_0"]
+    assert own["batch_stats"] is variables["batch_stats"]["block_0"]
+    assert set(block_variables(variables, 1)) == {"params"}
+
+
+def test_labels_name_the_leading_blocks_frozen() -> None:
+    params = {f"block_{index}": {"a": {"kernel": 0, "bias": 0}} for index in (0, 1, 10)} | {"head": {"kernel": 0}}
+    expected = {
+        "block_0": {"a": {"kernel": "frozen", "bias": "frozen"}},
+        "block_1": {"a": {"kernel": "trainable", "bias": "trainable"}},
+        "block_10": {"a": {"kernel": "trainable", "bias": "trainable"}},
+        "head": {"kernel": "trainable"},
+    }
+    assert labels(params, 1) == expected
+    assert set(jax.tree.leaves(labels(params, 0))) == {"trainable"}
+
+
+def test_freeze_gives_frozen_leaves_zero_updates_and_no_moments() -> None:
+    params = jax.tree.map(jnp.asarray, fresh(0, network(NORMED, PLAIN))["params"])
+    optimizer = freeze(optax.adam(0.1), 1)
+    state = optimizer.init(params)
+    num_trainable = len(jax.tree.leaves([params["block_1"], params["head"]]))
+    assert sum(leaf.ndim > 0 for leaf in jax.tree.leaves(state)) == 2 * num_trainable  # first and second moments
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
+        updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+    for leaf in jax.tree.leaves(updates["block_0"]):
+        np.testing.assert_array_equal(leaf, np.zeros(leaf.shape, np.float32))
+    for leaf in jax.tree.leaves([updates["block_1"], updates["head"]]):  # Adam's first step is the rate itself
+        np.testing.assert_allclose(leaf, np.full(leaf.shape, -0.1, np.float32), rtol=1e-5)
+
+
+def test_freeze_of_nothing_is_the_optimizer_itself() -> None:
+    params = {"block_0": {"kernel": jnp.array([1.0, -2.0])}, "head": {"kernel": jnp.array([3.0])}}
+    grads = {"block_0": {"kernel": jnp.array([0.5, 0.25])}, "head": {"kernel": jnp.array([-1.0])}}
+    optimizer = freeze(optax.sgd(0.5), 0)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_array_equal(updates["block_0"]["kernel"], [-0.25, -0.125])
+    np.testing.assert_array_equal(updates["head"]["kernel"], [0.5])
+
+
+def test_stop_frozen_gradients_leaves_values_and_zeroes_the_frozen_slopes() -> None:
+    params = {"block_0": jnp.array([2.0, -0.0]), "block_1": jnp.array([3.0]), "head": jnp.array([5.0])}
+
+    def product(params: dict[str, Any]) -> Any:
+        stopped = stop_frozen_gradients(params, 1)
+        return (stopped["block_0"].sum() * stopped["block_1"] * stopped["head"]).sum()
+
+    value, grads = jax.value_and_grad(product)(params)
+    assert value == 30.0
+    np.testing.assert_array_equal(grads["block_0"], [0.0, 0.0])
+    np.testing.assert_array_equal(grads["block_1"], [10.0])
+    np.testing.assert_array_equal(grads["head"], [6.0])
+
+
+@pytest.mark.parametrize("num_frozen", [0, 1, 2])
+def test_keep_frozen_takes_whole_subtrees_bit_for_bit(num_frozen: int) -> None:
+    old = {"block_0": np.float32([-0.0]), "block_1": np.float32([-0.0]), "head": np.float32([-0.0])}
+    new = jax.tree.map(lambda leaf: leaf + np.float32(0.0), old)  # -0.0 + 0.0 is 0.0
+    kept = keep_frozen(new, old, num_frozen)
+    signs = {name: bool(np.signbit(leaf[0])) for name, leaf in kept.items()}
+    assert signs == {"block_0": num_frozen > 0, "block_1": num_frozen > 1, "head": False}

@@ -1,0 +1,210 @@
+"""The course report's two figures: average and best fitness per generation, one line for each phase.
+
+Equal rows give equal bytes, whatever the machine's date and matplotlib settings, with one version of matplotlib.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlga_jax.run.history import HistoryRow
+from vlga_jax.run.tracking import Scores, scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LINE = "#0072B2"  # Okabe and Ito's blue: told from the greys by every eye, and dark in black and white
+_GREY, _GRID, _BAND, _TEXT = "#808080", "#DDDDDD", "#F2F2F2", "#222222"
+_MARKER = {"color": _LINE, "linewidth": 1.8, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+_LINES: dict[str, dict[str, Any]] = {"average": {"marker": "o", **_MARKER}, "best": {"marker": "s", **_MARKER}}
+_MOST_TICKS = 75
+_METADATA = {"svg": {"Date": None, "Creator": "vlga_jax"}, "png": {"Software": "vlga_jax"}}
+_STYLE = {
+    "svg.hashsalt": "vlga_jax",  # else ids of SVG elements are random
+    "svg.fonttype": "path",  # looks the same where the font is missing
+    "font.size": 9,
+    "text.color": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+}
+
+
+def write_figures(rows: Sequence[HistoryRow], directory: Path) -> list[Path]:
+    """Returns the files written: average_fitness.svg and .png, best_fitness.svg and .png.
+
+    Each shows fitness against the generations of the whole search, one line for each phase. Failed individuals have no
+    fitness: they are left out, and the figure says how many.
+
+    Args:
+      rows: the history, in any order; at least one row.
+      directory: made if missing; files there are replaced, each at once.
+
+    Raises:
+      ValueError: `rows` is empty.
+    """
+    if not rows:
+        raise ValueError("there is no history to draw: rows is empty")
+    import matplotlib.style  # slow to import, and only needed here
+
+    phases = _phases(rows)
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.style.context(["default", _STYLE]):
+        for name in ("average", "best"):
+            figure = _draw(phases, name)
+            for form in ("svg", "png"):
+                path = directory / f"{name}_fitness.{form}"
+                _save(figure, path, form)
+                written.append(path)
+    return written
+
+
+class _Generation:
+    """A generation's place on the axis, its rows and its scores."""
+
+    def __init__(self, position: int, number: int, rows: list[HistoryRow]):
+        self.position, self.number, self.rows = position, number, rows
+        self.scores: Scores = scores(rows)
+
+
+def _phases(rows: Sequence[HistoryRow]) -> list[list[_Generation]]:
+    """The generations of each phase; positions count from 1 through the whole search."""
+    ordered = sorted(rows, key=lambda row: (row.phase, row.generation, row.individual))
+    phases: list[list[_Generation]] = []
+    position = 0
+    for _, in_phase in groupby(ordered, key=lambda row: row.phase):
+        phases.append([])
+        for generation, members in groupby(in_phase, key=lambda row: row.generation):
+            position += 1
+            phases[-1].append(_Generation(position, generation + 1, list(members)))
+    return phases
+
+
+def _draw(phases: list[list[_Generation]], name: str) -> "Figure":
+    from matplotlib.figure import Figure  # not pyplot, which keeps global state and may want a display
+
+    ranked = [generation for phase in phases for generation in phase if getattr(generation.scores, name) is not None]
+    highest = max(ranked, key=lambda generation: getattr(generation.scores, name), default=None)  # the first of equals
+    notes = _notes(phases, name, highest)
+    figure, axes = _canvas(f"{name.capitalize()} fitness of each generation", notes, phases[-1][-1].position)
+    _draw_generation_axis(axes, phases)
+    _draw_individuals(axes, phases)
+    for phase in phases:
+        positions = [generation.position for generation in phase]
+        values = [getattr(generation.scores, name) for generation in phase]
+        values = [float("nan") if value is None else value for value in values]  # a gap in the line
+        axes.plot(positions, values, zorder=3, clip_on=False, **_LINES[name])
+    _draw_fitness_axis(axes, empty=highest is None)
+    if highest is not None:
+        _ring(axes, highest, name)
+    return figure
+
+
+def _canvas(title: str, notes: Sequence[str], num_generations: int) -> tuple["Figure", "Axes"]:
+    """An empty figure with its words; places are in inches, so that they do not depend on what is drawn."""
+    from matplotlib.figure import Figure  # not pyplot, which keeps global state and may want a display
+
+    above = 0.6 + 0.18 * len(notes)
+    width, height = min(10.0, 5.2 + 0.09 * num_generations), 3.0 + above
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.7 / width, 0.5 / height, (width - 0.85) / width, (height - 0.5 - above) / height))
+    figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, fontweight="bold")
+    for line, note in enumerate(notes):
+        figure.text(0.12 / width, 1 - (0.43 + 0.18 * line) / height, note)
+    return figure, axes
+
+
+def _draw_generation_axis(axes: "Axes", phases: list[list[_Generation]]) -> None:
+    """Numbers the generations of each phase from 1, and names the phases, every second one on a band."""
+    num_generations = phases[-1][-1].position
+    crowded = len(phases) > 6
+    for index, phase in enumerate(phases):
+        left, right = phase[0].position - 0.5, phase[-1].position + 0.5
+        if index % 2:
+            axes.axvspan(left, right, color=_BAND, linewidth=0, zorder=0)
+        number = phase[0].rows[0].phase + 1
+        _write_above(axes, f"{number}" if crowded else f"phase {number}", (left + right) / 2, "center")
+    if crowded:
+        _write_above(axes, "phase ", 0.5, "right")
+    axes.set_xlim(0.5, num_generations + 0.5)
+    shown = [generation for phase in phases for generation in phase]
+    if num_generations > _MOST_TICKS:
+        shown = [phase[-1] for phase in phases]
+    axes.set_xticks([generation.position for generation in shown], [str(generation.number) for generation in shown])
+    axes.tick_params(axis="x", labelsize=9 if num_generations <= _MOST_TICKS // 2 else 7)
+    axes.set_xlabel("generation of the phase")
+
+
+def _write_above(axes: "Axes", text: str, x: float, align: str) -> None:
+    axes.annotate(
+        text,
+        (x, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 5),
+        textcoords="offset points",
+        horizontalalignment=align,
+        verticalalignment="bottom",
+    )
+
+
+def _draw_individuals(axes: "Axes", phases: list[list[_Generation]]) -> None:
+    for phase in phases:
+        for generation in phase:
+            fitnesses = [row.fitness for row in generation.rows if row.status == "ok"]
+            positions = [generation.position] * len(fitnesses)
+            axes.scatter(positions, fitnesses, s=10, color=_GREY, alpha=0.55, linewidth=0, zorder=2, clip_on=False)
+
+
+def _draw_fitness_axis(axes: "Axes", *, empty: bool) -> None:
+    axes.set_ylabel("fitness (validation accuracy)")
+    bottom, top = (0.0, 1.0) if empty else axes.get_ylim()
+    if empty:
+        axes.text(0.5, 0.5, "no individual has a fitness", transform=axes.transAxes, horizontalalignment="center")
+    axes.set_ylim(max(0.0, bottom), min(1.0, top))  # no accuracy lies outside
+    axes.grid(axis="y", color=_GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _ring(axes: "Axes", generation: _Generation, name: str) -> None:
+    axes.plot(
+        generation.position,
+        getattr(generation.scores, name),
+        marker="o",
+        markersize=11,
+        markerfacecolor="none",
+        markeredgecolor=_TEXT,
+        markeredgewidth=1.2,
+        zorder=4,
+        clip_on=False,
+    )
+
+
+def _notes(phases: list[list[_Generation]], name: str, highest: _Generation | None) -> list[str]:
+    """What the marks mean, the highest value and how many individuals are missing, line by line."""
+    reached = [generation.scores for phase in phases for generation in phase]
+    sizes = sorted({generation.num_individuals for generation in reached})
+    individuals = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    lines = [f"line: {name} of a generation; dots: its individuals, n = {individuals}"]
+    if highest is not None:
+        place = f"phase {highest.rows[0].phase + 1}, generation {highest.number}"
+        lines.append(f"ring: the highest, {getattr(highest.scores, name):.4f} in {place}")
+    if num_failed := sum(generation.num_failed for generation in reached):
+        total = sum(generation.num_individuals for generation in reached)
+        lines.append(f"left out: {num_failed} of {total} individuals that failed and have no fitness")
+    return lines
+
+
+def _save(figure: "Figure", path: Path, form: str) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format=form, dpi=200, metadata=_METADATA[form])
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content.getvalue())
+    os.replace(part, path)
