@@ -10,29 +10,28 @@ import datetime
 import sys
 from pathlib import Path
 
-from absl import flags
-
 from vlga_jax import config as configuration
-from vlga_jax.checks import InputError
+from vlga_jax.checks import InputError, parse
 
+_DEFAULT_EXPERIMENT = Path(__file__).parent / "experiments" / "digits.py"
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
 
 def main(argv: list[str]) -> int:
     """Returns the exit code: 0, or 2 after one line that says what was wrong with the input."""
-    configuration.define_flags(Path(__file__).parent / "experiments" / "digits.py")
     if any(argument in _HELP for argument in argv[1:]):
         print(__doc__)
-        print(flags.FLAGS.module_help("vlga_jax.config"))
+        print(configuration.help_text(_DEFAULT_EXPERIMENT))
         return 0
     try:
-        config = configuration.parse_command_line(argv)
+        command_line = configuration.read_command_line(argv, _DEFAULT_EXPERIMENT)
+        from vlga_jax.run.pipeline import RunConfig, run  # imports JAX, which takes seconds
+
+        config = parse(RunConfig, command_line.values)
         started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-        workdir = Path(flags.FLAGS.workdir or f"runs/{started}")
+        workdir = command_line.workdir or Path("runs") / started
         print(f"workdir: {workdir}", flush=True)
         configuration.configure_backend(config)
-        from vlga_jax.run.pipeline import run
-
         run(config, workdir)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

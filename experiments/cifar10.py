@@ -2,7 +2,7 @@
 
     python main.py --config=experiments/cifar10.py --workdir=runs/cifar10
 
-Cost: up to 5 phases x 3 generations x 10 individuals of three epochs, then up to 120 epochs of the winner. Meant for one
+Cost: up to 5 phases x 3 generations x 10 individuals of three epochs, then up to 60 epochs of the winner. Meant for one
 GPU; not measured on a GPU yet. A cut that runs on two CPU cores in minutes stands in README.md.
 """
 
@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
     config.space.channels = (32, 64, 128, 256, 512)
     config.space.kernels = (1, 3, 5)
     config.space.batch_norm = (True,)
-    config.final.epochs = 120
+    config.final.epochs = 60
     config.final.patience = 20
     return config

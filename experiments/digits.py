@@ -9,7 +9,7 @@ from experiments import default
 
 
 def get_config() -> ConfigDict:
-    """Returns a small search: two phases of two generations of six."""
+    """Returns a small search: three phases of two generations of six; small images want small batches."""
     config = default.get_config()
     config.data.name = "digits"
     config.data.validation_fraction = 0.2
@@ -18,8 +18,10 @@ def get_config() -> ConfigDict:
     config.search.num_phases = 3
     config.space.channels = (8, 16, 32)
     config.space.kernels = (1, 3, 5)
-    config.fitness.batch_size = 64
     config.fitness.epochs = 4
-    config.final.batch_size = 64
-    config.final.epochs = 40
+    config.fitness.batch_size = 32
+    config.fitness.learning_rate = 3e-3
+    config.final.epochs = 30
+    config.final.batch_size = 32
+    config.final.learning_rate = 3e-3
     return config

@@ -10,6 +10,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+"""What a value of a type is called in a message."""
+
 
 class InputError(ValueError):
     """Something the user gave that cannot be used: `field`, its `value`, and what to do instead.
@@ -24,9 +27,9 @@ class InputError(ValueError):
 
 def knob(
     *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
+    at_least: int | float | None = None,
+    at_most: int | float | None = None,
+    above: int | float | None = None,
     one_of: tuple[str, ...] | None = None,
     odd: bool = False,
     may_be_empty: bool = False,
@@ -64,6 +67,8 @@ def parse[T](cls: type[T], values: Mapping[str, Any], prefix: str = "config") ->
     Raises:
       InputError: a field is unknown, missing, of the wrong type or out of its range.
     """
+    if not isinstance(values, Mapping):
+        raise InputError(prefix, values, "must be a group of fields; experiments/default.py lists them")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
@@ -110,8 +115,7 @@ def _checked_scalar(path: str, value: Any, kind: Any, rules: Mapping[str, Any], 
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-        raise InputError(path, shown, f"must be {names[kind]}, not {type(value).__name__}")
+        raise InputError(path, shown, f"must be {KINDS[kind]}, not {type(value).__name__}")
     if kind is str:
         if rules.get("one_of") is not None and value not in rules["one_of"]:
             raise InputError(path, shown, f"must be one of {', '.join(rules['one_of'])}")
@@ -133,4 +137,10 @@ def _checked_scalar(path: str, value: Any, kind: Any, rules: Mapping[str, Any], 
 
 def _range_remedy(rules: Mapping[str, Any]) -> str:
     bounds = [("at_least", "at least"), ("above", "above"), ("at_most", "at most")]
-    return "must be " + " and ".join(f"{words} {rules[rule]:g}" for rule, words in bounds if rules[rule] is not None)
+    return "must be " + " and ".join(
+        f"{words} {_plain(rules[rule])}" for rule, words in bounds if rules[rule] is not None
+    )
+
+
+def _plain(bound: int | float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)

@@ -1,22 +1,25 @@
 """From the command line to the values of a configuration, and every way in which that can fail as one line.
 
-`vlga_jax.checks.parse` checks the values. Nothing here imports JAX before it must, so that a mistake is told at once.
+`vlga_jax.checks.parse` checks the values. JAX is not imported before it is needed, so that a mistake is told at once.
 """
 
 import dataclasses
 import difflib
 import importlib.util
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ml_collections
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.checks import KINDS, InputError
+
+if TYPE_CHECKING:
+    import vlga_jax.run.pipeline  # imports JAX
 
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
@@ -26,7 +29,7 @@ class CommandLine:
     """What the user asks for.
 
     Attributes:
-      values: of the experiment, overrides applied; nested mappings, their types and ranges not checked yet.
+      values: of the experiment's fields, overrides applied; nested mappings, types and ranges not checked yet.
       workdir: the run's directory; None if none is named.
     """
 
@@ -34,36 +37,134 @@ class CommandLine:
     workdir: Path | None
 
 
-def help_text() -> str:
+def help_text(default_experiment: Path) -> str:
     """Returns the flags with what they mean."""
-    return _define_flags([]).module_help(__name__)
+    return _program_flags(default_experiment).module_help(__name__)
 
 
-def read_command_line(argv: Sequence[str], default_config: Path) -> CommandLine:
-    """Returns what the flags ask for.
+def read_command_line(argv: Sequence[str], default_experiment: Path) -> CommandLine:
+    """Returns what the flags ask for; overrides may stand before or after `--config`.
 
     Args:
       argv: program name and arguments.
-      default_config: the experiment that runs if none is named.
+      default_experiment: the file that runs if none is named.
 
     Raises:
       InputError: a flag or a field is unknown or cannot be used, or the experiment is no Python file.
     """
+    program_flags = _program_flags(default_experiment)
     try:
-        argv, path = _with_config_first(flags.FlagValues().read_flags_from_files(argv), default_config)
-        experiment = _load(path)
-        _require_known_fields(argv, experiment)
-        flag_values = _define_flags(argv)
-        rest = flag_values(argv)
+        rest = program_flags(list(argv), known_only=True)
+    except flags.Error as error:
+        raise _unusable(argv, error) from error
+    if program_flags.workdir == "":
+        raise InputError("--workdir", "", "must not be empty; leave the flag out for a new directory under runs/")
+    values = _overridden(_load(program_flags.config), rest).to_dict()
+    return CommandLine(values, Path(program_flags.workdir) if program_flags.workdir else None)
+
+
+def configure_backend(config: "vlga_jax.run.pipeline.RunConfig") -> None:
+    """Sets what must be set before JAX first touches a device: deterministic GPU kernels and the compilation cache."""
+    import jax
+
+    if config.fitness.deterministic:
+        wanted = [flag for flag in _DETERMINISTIC_GPU if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", "")]
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache_home / "vlga_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_max_size", 4 * 1024**3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _program_flags(default_experiment: Path) -> flags.FlagValues:
+    """Makes the flags that are no fields of an experiment; each call its own, so that no call sees another's."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    about = "Experiment file; --config.search.population_size=20 overrides one of its fields."
+    flags.DEFINE_string("config", str(default_experiment), about, flag_values=values)
+    about = "Directory of the run; an interrupted run in it is continued. [runs/TIME]"
+    flags.DEFINE_string("workdir", None, about, flag_values=values)
+    return values
+
+
+def _load(file: str) -> ConfigDict:
+    """Executes an experiment file."""
+    path = Path(file)
+    if not path.is_file():
+        raise InputError("--config", file, "no such file; give an experiment, as in --config=experiments/digits.py")
+    if path.suffix != ".py":
+        raise InputError("--config", file, "is no Python file; its name must end in .py")
+    try:
+        spec = importlib.util.spec_from_file_location("experiment", path)
+        assert spec is not None and spec.loader is not None, "a name in .py has a loader"
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError("--config", file, f"is no experiment in Python with get_config() ({reason})") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError("--config", file, "get_config() must return an ml_collections.ConfigDict")
+    return config
+
+
+def _overridden(experiment: ConfigDict, argv: Sequence[str]) -> ConfigDict:
+    """Returns the experiment with its fields as the arguments say."""
+    fields = dict(_fields(experiment))
+    for name, value in _overrides(argv):
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else "experiments/default.py lists the fields"
+            raise InputError(name, value, f"unknown field; {hint}")
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    try:
+        config_flags.DEFINE_config_dict("config", experiment, flag_values=values, sys_argv=list(argv))
+        positional = values(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
-        value = error.flagvalue.partition("=")[2]
-        raise InputError(f"--{error.flagname}", value, "unknown flag; python main.py --help lists them") from error
+        name, _, value = error.flagvalue.partition("=")
+        raise InputError(name, value, "unknown flag; python main.py --help lists them") from error
     except (flags.Error, AttributeError, KeyError, SyntaxError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise _explained(argv, experiment if "experiment" in locals() else {}, error) from error
-    if rest[1:]:
-        raise InputError("argument", rest[1], "is no flag; write --config.NAME=VALUE")
-    if flag_values.workdir == "":
-        raise InputError("workdir", "", "is empty; give a directory, or leave the flag out for a new one")
-    return CommandLine(flag_values.config.to_dict(), Path(flag_values.workdir) if flag_values.workdir else None)
+        raise _explained(error, fields, argv) from error
+    if positional:
+        raise InputError("argument", positional[0], "is no flag; write --config.NAME=VALUE")
+    return values.config
+
+
+def _explained(error: Exception, fields: Mapping[str, Any], argv: Sequence[str]) -> InputError:
+    """Finds the override that absl's message is about, and says what its field takes."""
+    for name, value in _overrides(argv):
+        if re.search(rf"--?(no)?{re.escape(name)}(?![\w.])", str(error)):
+            return InputError(name, value, _remedy(name, fields[name]))
+    return _unusable(argv, error)
+
+
+def _unusable(argv: Sequence[str], error: Exception) -> InputError:
+    if missing := re.search(r"Missing value for flag (\S+)", str(error)):
+        return InputError(missing[1], "", f"needs a value, as in {missing[1]}=VALUE")
+    return InputError("command line", " ".join(argv[1:]), f"{error}; python main.py --help lists the flags")
+
+
+def _remedy(name: str, value: Any) -> str:
+    if isinstance(value, ConfigDict):
+        first = next(iter(value), "FIELD")
+        return f"is a group of fields; override them one by one, as in --{name}.{first}=VALUE"
+    if isinstance(value, tuple):
+        return "must be a list of values, as in 8,16 or relu,elu"
+    return f"must be {KINDS[type(value)]}" if type(value) in KINDS else "cannot be overridden; edit the experiment file"
+
+
+def _overrides(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields the full names of overridden fields and the values given."""
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
+        if match := re.match(r"--?(?:no)?(config\.[^=]*)(=?)(.*)", argument, re.DOTALL):
+            name, equals, value = match.groups()
+            yield name, value if equals or following.startswith("-") else following
+
+
+def _fields(values: ConfigDict, prefix: str = "config") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        yield f"{prefix}.{name}", value
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{prefix}.{name}")

@@ -64,7 +64,7 @@ def test_decode_of_two_blocks_is_the_network_written_by_hand() -> None:
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_decode_without_pool_forgets_the_pool_type(place: int) -> None:
-    different = [{}, {}]
+    different: list[dict[str, Any]] = [{}, {}]
     different[place] = {"include_pool": False}
     other = [{**genes, "pool_type": "max"} if genes else {} for genes in different]
     assert network(*different) == network(*other)

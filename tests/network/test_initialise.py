@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import chex
 import jax
 import jax.monitoring
 import numpy as np
@@ -47,7 +48,7 @@ def flax_variables() -> Any:
 
 def test_initialise_has_flaxs_tree_shapes_and_constants(flax_variables: Any) -> None:
     fresh = initialise(jax.random.key(1), SPEC)
-    assert jax.tree.structure(fresh) == jax.tree.structure(flax_variables)
+    chex.assert_trees_all_equal_structs(fresh, flax_variables)
     for (path, own), flax in zip(
         jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(flax_variables), strict=True
     ):
@@ -102,7 +103,7 @@ def test_initialise_of_another_network_compiles_nothing() -> None:
     other = dataclasses.replace(SPEC, blocks=(*SPEC.blocks, BlockSpec(ConvSpec(200, 9, True), None, None, True, 0.0)))
     compiled: list[str] = []
 
-    def listen(event: str, seconds: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
         if event.endswith("backend_compile_duration"):
             compiled.append(event)
 
@@ -119,6 +120,6 @@ def test_initialise_of_another_network_compiles_nothing() -> None:
 
 def test_variable_shapes_are_those_of_flax(flax_variables: Any) -> None:
     shapes = variable_shapes(SPEC)
-    assert jax.tree.structure(shapes) == jax.tree.structure(flax_variables)
+    chex.assert_trees_all_equal_structs(shapes, flax_variables)
     for own, flax in zip(jax.tree.leaves(shapes), jax.tree.leaves(flax_variables), strict=True):
         assert (own.shape, own.dtype) == (flax.shape, flax.dtype)

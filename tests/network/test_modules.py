@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from vlga_jax.network.modules import ACTIVATIONS, ConvBlock, ConvNet, pool
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017, equation 14
-REFERENCE_ACTIVATIONS = {
+REFERENCE_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.maximum(x, 0),
     "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
@@ -26,7 +28,7 @@ REFERENCE_ACTIVATIONS = {
 def reference_pool(x: np.ndarray, kind: str, stride: int) -> np.ndarray:
     """The maximum or mean of what lies inside the image of each 2x2 window; windows start `stride` pixels apart."""
     rows, columns = (range(0, size, stride) for size in x.shape[1:3])
-    reduce = np.max if kind == "max" else np.mean
+    reduce: Any = np.max if kind == "max" else np.mean
     pooled = [[reduce(x[:, r : r + 2, c : c + 2], axis=(1, 2)) for c in columns] for r in rows]
     return np.moveaxis(np.array(pooled), 2, 0)
 
@@ -159,7 +161,7 @@ def test_network_against_numpy_has_its_outputs_statistics_and_gradients(spec: Ne
     (gradients, (logits, stats)), inference = forward_and_backward(variables["params"], x)
     expected, expected_stats = reference_network(variables, spec, x, train=True)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
-    assert jax.tree.structure(stats) == jax.tree.structure(expected_stats)
+    chex.assert_trees_all_equal_structs(stats, expected_stats)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), stats, expected_stats)
     expected, _ = reference_network(variables, spec, x, train=False)
     np.testing.assert_allclose(inference, expected, rtol=1e-4, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,7 @@ def test_merge_of_two_inherited_blocks_renames_and_keeps_the_very_arrays() -> No
     whole = network(NORMED, PLAIN, NORMED, PLAIN)
     inherited, suffix = fresh(0, network(NORMED, PLAIN)), fresh(1, whole.suffix(2))
     merged = merge(inherited, suffix, 2)
-    assert jax.tree.structure(merged) == jax.tree.structure(fresh(2, whole))
+    chex.assert_trees_all_equal_structs(merged, fresh(2, whole))
     sources = {
         "block_0": inherited["params"]["block_0"],
         "block_1": inherited["params"]["block_1"],
@@ -133,7 +134,7 @@ def test_stop_frozen_gradients_leaves_values_and_zeroes_the_frozen_slopes() -> N
 
 @pytest.mark.parametrize("num_frozen", [0, 1, 2])
 def test_keep_frozen_takes_whole_subtrees_bit_for_bit(num_frozen: int) -> None:
-    old = {"block_0": np.float32([-0.0]), "block_1": np.float32([-0.0]), "head": np.float32([-0.0])}
+    old = {name: np.full(1, -0.0, np.float32) for name in ("block_0", "block_1", "head")}
     new = jax.tree.map(lambda leaf: leaf + np.float32(0.0), old)  # -0.0 + 0.0 is 0.0
     kept = keep_frozen(new, old, num_frozen)
     signs = {name: bool(np.signbit(leaf[0])) for name, leaf in kept.items()}

@@ -1,11 +1,15 @@
 """One small run of digits, undisturbed, for the tests of this wing to compare with."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,18 +42,22 @@ TINY: Mapping[str, Any] = {
 """Two phases of two generations of four, one epoch each; differences from experiments/default.py."""
 
 MakeConfig = Callable[..., RunConfig]
+StartMain = Callable[..., subprocess.Popen[bytes]]
+OutcomeOf = Callable[[Path], dict[str, bytes]]
+LedgerRows = Callable[[Path], dict[str, tuple[Any, ...]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A run of `python main.py` that nothing disturbed; its directory must not be written to.
+    """Two runs of the same `python main.py` that nothing disturbed; their directories must not be written to.
 
     Attributes:
-      workdir: what it left.
-      seconds: what it took, start of Python included.
+      workdir, twin: what they left.
+      seconds: what the second took, start of Python included; it had nothing to compile.
     """
 
     workdir: Path
+    twin: Path
     seconds: float
 
 
@@ -71,10 +79,10 @@ def make_config() -> MakeConfig:
 
 
 @pytest.fixture(scope="session")
-def start_main() -> Callable[[Path, Path], subprocess.Popen[bytes]]:
-    """Starts `python main.py` with the small configuration: (workdir, cache home) -> process."""
+def start_main() -> StartMain:
+    """Starts `python main.py`, or another program of the same flags, with the small configuration."""
 
-    def start(workdir: Path, cache_home: Path) -> subprocess.Popen[bytes]:
+    def start(workdir: Path, cache_home: Path, *program: str) -> subprocess.Popen[bytes]:
         flags = []
         for name, value in TINY.items():
             text = ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else value
@@ -83,7 +91,7 @@ def start_main() -> Callable[[Path, Path], subprocess.Popen[bytes]]:
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache_home), "JAX_PLATFORMS": "cpu"}
         with open(workdir.with_name(f"{workdir.name}.log"), "ab") as log:
             return subprocess.Popen(
-                [sys.executable, str(ROOT / "main.py"), "--config=experiments/default.py", *flags]
+                [sys.executable, *(program or ("main.py",)), "--config=experiments/default.py", *flags]
                 + [f"--workdir={workdir}"],
                 cwd=ROOT,
                 env=environment,
@@ -95,17 +103,43 @@ def start_main() -> Callable[[Path, Path], subprocess.Popen[bytes]]:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    shared_dir: Path, cache_home: Path, start_main: Callable[[Path, Path], subprocess.Popen[bytes]]
-) -> FinishedRun:
-    """The undisturbed run, made by whichever process of the session asks first."""
-    workdir, clock = shared_dir / "undisturbed", shared_dir / "undisturbed.json"
+def finished(shared_dir: Path, cache_home: Path, start_main: StartMain) -> FinishedRun:
+    """The undisturbed runs, made by whichever process of the session asks first."""
+    workdir, twin, clock = (shared_dir / name for name in ("undisturbed", "undisturbed_twin", "undisturbed.json"))
     with open(shared_dir / "undisturbed.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not clock.exists():
-            start_main(workdir, cache_home).wait(timeout=300)  # compiles
-            started = time.perf_counter()
-            process = start_main(workdir.with_name("undisturbed_again"), cache_home)
-            assert process.wait(timeout=300) == 0, workdir.with_name("undisturbed_again.log").read_text()
-            clock.write_text(json.dumps(time.perf_counter() - started))
-    return FinishedRun(workdir, json.loads(clock.read_text()))
+            for directory in (workdir, twin):
+                started = time.perf_counter()
+                returned = start_main(directory, cache_home).wait(timeout=300)
+                seconds = time.perf_counter() - started
+                assert returned == 0, directory.with_name(f"{directory.name}.log").read_text()
+            clock.write_text(json.dumps(seconds))
+    return FinishedRun(workdir, twin, json.loads(clock.read_text()))
+
+
+@pytest.fixture(scope="session")
+def outcome_of() -> OutcomeOf:
+    """Reads what must not depend on anything but the configuration: name of a file in a workdir -> its bytes."""
+
+    def read(workdir: Path) -> dict[str, bytes]:
+        files = [workdir / "history.csv", workdir / "result.json", *sorted((workdir / "best").rglob("*"))]
+        return {str(path.relative_to(workdir)): path.read_bytes() for path in files}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def ledger_rows() -> LedgerRows:
+    """Reads all rows of a workdir's evaluations from a copy, so that the ledger stays as a kill left it."""
+
+    def read(workdir: Path) -> dict[str, tuple[Any, ...]]:
+        with tempfile.TemporaryDirectory() as copy:
+            for path in workdir.glob("ledger.sqlite*"):
+                shutil.copy(path, copy)
+            with contextlib.closing(sqlite3.connect(Path(copy) / "ledger.sqlite")) as database:
+                if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'evaluations'").fetchone():
+                    return {}
+                return {row[0]: row for row in database.execute("SELECT * FROM evaluations")}
+
+    return read

@@ -1,5 +1,6 @@
 """Selection: who survives a generation, and who becomes a parent. Pure functions of explicit keys."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
@@ -40,7 +41,7 @@ def parent_log_weights(
     *,
     temperature: float,
 ) -> Float[Array, " population"]:
-    """Returns log weights with which survivors become parents; -inf for all others.
+    """Returns log weights with which survivors become parents, 0 for the fittest; -inf for all others.
 
     Args:
       fitness: NaN counts as 0, the worst.
@@ -50,7 +51,11 @@ def parent_log_weights(
     Source:
       The report's "modified crossover" is softmax(fitness), temperature 1; Xiao et al. 2020 choose uniformly.
     """
-    return jnp.where(survives, jnp.nan_to_num(fitness) / temperature, -jnp.inf)
+    chex.assert_equal_shape([fitness, survives])
+    known = jnp.nan_to_num(fitness)
+    # Relative to the fittest: float32 has no room for noise beside fitness / temperature if the temperature is small.
+    best = jnp.max(known, where=survives, initial=-jnp.inf)
+    return jnp.where(survives, (known - best) / temperature, -jnp.inf)
 
 
 def sample_parents(

@@ -25,6 +25,7 @@ from vlga_jax.keys import stream
 ORIGINS = ("initial", "survivor", "mutant", "child")
 _SURVIVOR, _MUTANT, _CHILD = 1, 2, 3
 _NO_PARENT = -1
+_ROUNDING = 1e-9  # 0.07 - 0.06 exceeds 0.01 in float64; one image more or less is a larger step than this
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SearchConfig:
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
     """
 
-    population_size: int = knob(at_least=2)
+    population_size: int = knob(at_least=2, at_most=10_000)
     num_generations: int = knob(at_least=1)
     num_phases: int = knob(at_least=1)
     stop_rule: bool = knob()
@@ -59,7 +60,7 @@ class SearchConfig:
     mutation_rate: float = knob(at_least=0, at_most=1)
     crossover: str = knob(one_of=("uniform", "single_point"))
     parent_selection: str = knob(one_of=("softmax", "uniform"))
-    parent_temperature: float = knob(above=0)
+    parent_temperature: float = knob(at_least=1e-6)
     winner: str = knob(one_of=("last_phase", "best_phase"))
 
     def __post_init__(self) -> None:
@@ -209,8 +210,9 @@ class VLGA:
         proposals = self.ask(state)
         champion = state.champion
         for proposal, value in zip(proposals, fitness, strict=True):
-            if champion is None or value > champion.fitness:
-                champion = Champion(proposal.place, proposal.chromosome, float(value))
+            comparable = -math.inf if math.isnan(value) else float(value)
+            if champion is None or comparable > champion.fitness:
+                champion = Champion(proposal.place, proposal.chromosome, comparable)
         assert champion is not None
         if state.generation + 1 < self.config.num_generations:
             return self._next_generation(key, state, fitness, champion)
@@ -240,7 +242,8 @@ class VLGA:
         """Whether the newest phase falls under the stop rule (Xiao et al. 2020: by more than 0.01)."""
         if not self.config.stop_rule or len(finished) < 2:
             return False
-        return finished[-1].fitness < max(champion.fitness for champion in finished[:-1]) - self.config.stop_drop
+        fall = max(champion.fitness for champion in finished[:-1]) - finished[-1].fitness
+        return fall > self.config.stop_drop + _ROUNDING
 
     def _start_phase(self, key: PRNGKeyArray, finished: tuple[Champion, ...]) -> VLGAState:
         phase, size = len(finished), self.config.population_size

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-import vlga_jax
+from vlga_jax import __version__
 from vlga_jax.checks import knob
 from vlga_jax.evolution.vlga import VLGA, SearchConfig
 from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
@@ -221,7 +221,7 @@ def _result(found: SearchResult, outcome: Mapping[str, Any], space: SearchSpace)
         "final": dict(outcome),
         "versions": {
             "python": platform.python_version(),
-            "vlga_jax": vlga_jax.__version__,
+            "vlga_jax": __version__,
             **{name: metadata.version(name) for name in _VERSIONED},
         },
     }

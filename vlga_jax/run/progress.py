@@ -147,8 +147,8 @@ def generation_line(view: RunView, rows: Sequence[HistoryRow]) -> str:
     if reached.best is not None:
         numbers = f"best {reached.best:.4f} average {reached.average:.4f}"
     failed = f"{reached.num_failed} of {reached.num_individuals} failed" if reached.num_failed else ""
-    replayed = f"{view.num_replayed} replayed" if view.num_replayed else ""
-    parts = [numbers, failed, replayed, view.time_left_text()]
+    known = f"{view.num_replayed} already known" if view.num_replayed else ""
+    parts = [numbers, failed, known, view.time_left_text()]
     return f"{view.place()} done: " + ", ".join(part for part in parts if part)
 
 

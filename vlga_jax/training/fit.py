@@ -176,14 +176,12 @@ def run_epochs(
             else:
                 for rows in np.asarray(order):
                     state = programs.train(state, take(train, rows), key_step)
-                    if time.perf_counter() > deadline:
-                        raise TrainingFailure("out_of_time", "over fitness.max_seconds")
+                    _require_time(state, deadline)
             loss = float(state.loss_sum) / plan.num_steps
             if not math.isfinite(loss):
                 raise TrainingFailure("diverged", f"a loss of epoch {epoch + 1} was not finite")
             accuracy = None if validation is None else count_correct(programs, state, validation) / len(validation)
-        if time.perf_counter() > deadline:
-            raise TrainingFailure("out_of_time", "over fitness.max_seconds")
+        _require_time(state, deadline)
         yield EpochEnd(epoch, state, loss, accuracy)
 
 
@@ -212,8 +210,17 @@ def out_of_memory_is_failure() -> Iterator[None]:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise TrainingFailure("out_of_memory", str(error).splitlines()[0][:200]) from error
+            reason = str(error) or type(error).__name__  # the interpreter's own MemoryError says nothing
+            raise TrainingFailure("out_of_memory", reason.splitlines()[0][:200]) from error
         raise
+
+
+def _require_time(state: TrainState, deadline: float) -> None:
+    if deadline == math.inf:
+        return  # steps are dispatched ahead of the device; waiting for each is the price of a deadline
+    jax.block_until_ready(state.loss_sum)
+    if time.perf_counter() > deadline:
+        raise TrainingFailure("out_of_time", "training took longer than fitness.max_seconds")
 
 
 def _require(num_bytes: int, what: str) -> None:

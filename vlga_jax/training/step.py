@@ -162,13 +162,13 @@ def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransforma
     """Returns the state before the first step, on the host.
 
     Optimizer states start as zeros (moments and counts), so they are filled in without running, and compiling,
-    `optimizer.init` for every network.
+    `optimizer.init` for every network; one zero is broadcast, so that a network too large for memory can be measured.
     """
     shapes = jax.eval_shape(optimizer.init, variables["params"])
     return TrainState(
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes),
+        opt_state=jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes),
         step=np.zeros((), np.int32),
         loss_sum=np.zeros((), np.float32),
     )

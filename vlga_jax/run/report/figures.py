@@ -22,6 +22,7 @@ _GREY, _GRID, _BAND, _TEXT = "#808080", "#DDDDDD", "#F2F2F2", "#222222"
 _MARKER = {"color": _LINE, "linewidth": 1.8, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 _LINES: dict[str, dict[str, Any]] = {"average": {"marker": "o", **_MARKER}, "best": {"marker": "s", **_MARKER}}
 _MOST_TICKS = 75
+_LEAST_SPAN = 0.02  # of the fitness axis: smaller differences are noise, and need not look like progress
 _METADATA = {"svg": {"Date": None, "Creator": "vlga_jax"}, "png": {"Software": "vlga_jax"}}
 _STYLE = {
     "svg.hashsalt": "vlga_jax",  # else ids of SVG elements are random
@@ -89,7 +90,6 @@ def _phases(rows: Sequence[HistoryRow]) -> list[list[_Generation]]:
 
 
 def _draw(phases: list[list[_Generation]], name: str) -> "Figure":
-    from matplotlib.figure import Figure  # not pyplot, which keeps global state and may want a display
 
     ranked = [generation for phase in phases for generation in phase if getattr(generation.scores, name) is not None]
     highest = max(ranked, key=lambda generation: getattr(generation.scores, name), default=None)  # the first of equals
@@ -115,7 +115,7 @@ def _canvas(title: str, notes: Sequence[str], num_generations: int) -> tuple["Fi
     above = 0.6 + 0.18 * len(notes)
     width, height = min(10.0, 5.2 + 0.09 * num_generations), 3.0 + above
     figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0.7 / width, 0.5 / height, (width - 0.85) / width, (height - 0.5 - above) / height))
+    axes = figure.add_axes((0.75 / width, 0.5 / height, (width - 0.9) / width, (height - 0.5 - above) / height))
     figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, fontweight="bold")
     for line, note in enumerate(notes):
         figure.text(0.12 / width, 1 - (0.43 + 0.18 * line) / height, note)
@@ -164,11 +164,20 @@ def _draw_individuals(axes: "Axes", phases: list[list[_Generation]]) -> None:
 
 
 def _draw_fitness_axis(axes: "Axes", *, empty: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_ylabel("fitness (validation accuracy)")
-    bottom, top = (0.0, 1.0) if empty else axes.get_ylim()
+    bottom, top = axes.get_ylim()
     if empty:
+        bottom, top = 0.0, 1.0
         axes.text(0.5, 0.5, "no individual has a fitness", transform=axes.transAxes, horizontalalignment="center")
-    axes.set_ylim(max(0.0, bottom), min(1.0, top))  # no accuracy lies outside
+    elif top - bottom < _LEAST_SPAN:
+        middle = (bottom + top) / 2
+        bottom, top = middle - _LEAST_SPAN / 2, middle + _LEAST_SPAN / 2
+    # No accuracy lies outside 0 to 1; what lies on 1 still needs some air.
+    bottom, top = max(0.0, bottom), min(1.0, top)
+    axes.set_ylim(bottom, top + 0.05 * (top - bottom))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -192,7 +201,7 @@ def _notes(phases: list[list[_Generation]], name: str, highest: _Generation | No
     reached = [generation.scores for phase in phases for generation in phase]
     sizes = sorted({generation.num_individuals for generation in reached})
     individuals = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    lines = [f"line: {name} of a generation; dots: its individuals, n = {individuals}"]
+    lines = [f"line: {name} of each generation; dots: its individuals, n = {individuals}"]
     if highest is not None:
         place = f"phase {highest.rows[0].phase + 1}, generation {highest.number}"
         lines.append(f"ring: the highest, {getattr(highest.scores, name):.4f} in {place}")

@@ -1,0 +1,270 @@
+"""One step, against NumPy: the optimizers and their schedules, the loss, what is random and what is counted."""
+
+import dataclasses
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
+from vlga_jax.training.step import (
+    Batch,
+    Recipe,
+    TrainState,
+    augment,
+    initial_state,
+    make_eval_step,
+    make_optimizer,
+    make_train_step,
+    scale_images,
+    steps_per_epoch,
+)
+
+SPEC = NetworkSpec((4, 4, 1), 3, "tanh", "average", (BlockSpec(ConvSpec(2, 3, True), None, None, False, 0.0),))
+RECIPE = Recipe(
+    epochs=3,
+    batch_size=8,
+    optimizer="adam",
+    learning_rate=0.01,
+    schedule="constant",
+    warmup_epochs=0.0,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    flip=False,
+    crop_padding=0,
+)
+
+
+def batch(seed: int = 0) -> Batch:
+    rng = np.random.default_rng(seed)
+    return Batch(rng.integers(0, 256, (8, *SPEC.input_shape)).astype(np.uint8), rng.integers(0, 3, 8).astype(np.int32))
+
+
+def start(spec: NetworkSpec, recipe: Recipe) -> TrainState:
+    return initial_state(initialise(jax.random.key(0), spec), make_optimizer(recipe, steps_per_epoch=1, num_frozen=0))
+
+
+def jitted_step(spec: NetworkSpec, recipe: Recipe) -> Any:
+    return jax.jit(make_train_step(spec, recipe, steps_per_epoch=1, num_frozen=0))
+
+
+@pytest.mark.parametrize(("num_examples", "batch_size", "steps"), [(20, 8, 3), (16, 8, 2), (5, 8, 1), (1, 1, 1)])
+def test_steps_per_epoch_by_hand(num_examples: int, batch_size: int, steps: int) -> None:
+    assert steps_per_epoch(num_examples, batch_size) == steps
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("num_frozen", [0, 1])
+def test_initial_state_is_what_the_optimizer_starts_from(
+    optimizer: str, schedule: str, weight_decay: float, num_frozen: int
+) -> None:
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, schedule=schedule, weight_decay=weight_decay)
+    variables = initialise(jax.random.key(0), SPEC)
+    made = make_optimizer(recipe, steps_per_epoch=3, num_frozen=num_frozen)
+    state = initial_state(variables, made)
+    expected = made.init(jax.tree.map(jnp.asarray, variables["params"]))
+    chex.assert_trees_all_equal_structs(state.opt_state, expected)
+    for own, other in zip(jax.tree.leaves(state.opt_state), jax.tree.leaves(expected), strict=True):
+        assert own.dtype == other.dtype
+        np.testing.assert_array_equal(own, other, strict=True)
+    assert (state.params, state.batch_stats) == (variables["params"], variables["batch_stats"])
+    assert (int(state.step), float(state.loss_sum)) == (0, 0.0)
+
+
+def reference_loss(params: Any, batch_stats: Any, data: Batch, smoothing: float) -> Any:
+    logits, updated = ConvNet(SPEC).apply(
+        {"params": params, "batch_stats": batch_stats},
+        jnp.asarray(data.inputs, jnp.float32) / 255,
+        train=True,
+        mutable=["batch_stats"],
+    )
+    targets = (1 - smoothing) * jnp.eye(3)[data.labels] + smoothing / 3
+    log_probs = logits - jnp.log(jnp.exp(logits).sum(axis=1, keepdims=True))
+    return -(targets * log_probs).sum() / 8, updated["batch_stats"]
+
+
+def reference_update(grads: list[np.ndarray], recipe: Recipe) -> np.ndarray:
+    """The last of the steps that follow from these gradients of one leaf, learning rate and decay left out."""
+    if recipe.optimizer == "sgd":  # Nesterov momentum 0.9
+        trace = np.zeros_like(grads[0])
+        for grad in grads:
+            trace = grad + 0.9 * trace
+        return grads[-1] + 0.9 * trace
+    mean, square = np.zeros_like(grads[0]), np.zeros_like(grads[0])  # Kingma and Ba 2015, algorithm 1
+    for grad in grads:
+        mean, square = 0.9 * mean + 0.1 * grad, 0.999 * square + 0.001 * grad**2
+    return mean / (1 - 0.9 ** len(grads)) / (np.sqrt(square / (1 - 0.999 ** len(grads))) + 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "weight_decay", "smoothing"), [("adam", 0.0, 0.0), ("adam", 2.0, 0.3), ("sgd", 2.0, 0.0)]
+)
+def test_train_step_of_each_optimizer_is_the_one_written_by_hand(
+    optimizer: str, weight_decay: float, smoothing: float
+) -> None:
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, weight_decay=weight_decay, label_smoothing=smoothing)
+    state, step = start(SPEC, recipe), jitted_step(SPEC, recipe)
+    gradient = jax.jit(jax.value_and_grad(reference_loss, has_aux=True), static_argnums=3)
+    seen: list[Any] = []
+    for number in range(3):
+        data = batch(number)
+        (loss, batch_stats), grads = gradient(state.params, state.batch_stats, data, smoothing)
+        seen.append(jax.tree.map(np.float64, grads))
+        after = step(state._replace(loss_sum=np.zeros((), np.float32)), data, jax.random.key(1))
+        np.testing.assert_allclose(after.loss_sum, loss, rtol=1e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.batch_stats, batch_stats
+        )
+
+        def expected(path: Any, param: Any, *grads: np.ndarray) -> np.ndarray:
+            decay = weight_decay * param if path[-1].key == "kernel" else 0.0
+            return np.float64(param) - 0.01 * (reference_update(list(grads), recipe) + decay)
+
+        wanted = jax.tree_util.tree_map_with_path(expected, state.params, *seen)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after.params, wanted)
+        assert int(after.step) == number + 1
+        state = after
+
+
+def rates(recipe: Recipe, num_steps: int) -> list[float]:
+    """The learning rate of each step, 4 steps an epoch: how far Adam goes along a gradient that never changes."""
+    optimizer = make_optimizer(recipe, steps_per_epoch=4, num_frozen=0)
+    params = {"head": {"bias": jnp.zeros(())}}
+    state, found = optimizer.init(params), []
+    update = jax.jit(optimizer.update)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
+        for _ in range(num_steps):
+            updates, state = update({"head": {"bias": jnp.ones(())}}, state, params)
+            found.append(-float(updates["head"]["bias"]))
+    return found
+
+
+def test_make_optimizer_with_cosine_warms_up_linearly_and_ends_at_zero() -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="cosine", warmup_epochs=1.0, learning_rate=0.5)
+    falling = [0.5 * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(9)]
+    np.testing.assert_allclose(rates(recipe, 13), [0, 0.125, 0.25, 0.375, *falling], rtol=1e-4, atol=1e-6)
+
+
+def test_make_optimizer_with_cosine_and_no_warmup_starts_at_the_highest_rate() -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="cosine", learning_rate=0.5)
+    expected = [0.5 * (1 + np.cos(np.pi * step / 12)) / 2 for step in range(13)]
+    np.testing.assert_allclose(rates(recipe, 13), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("warmup_epochs", "expected"), [(0.0, [0.5] * 5), (0.5, [0, 0.25, 0.5, 0.5, 0.5]), (9.0, [0, 1 / 24, 2 / 24])]
+)
+def test_make_optimizer_with_a_constant_rate_warms_up_to_it(warmup_epochs: float, expected: list[float]) -> None:
+    recipe = dataclasses.replace(RECIPE, warmup_epochs=warmup_epochs, learning_rate=0.5)
+    np.testing.assert_allclose(rates(recipe, len(expected)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_make_optimizer_with_warmup_as_long_as_the_training_still_has_finite_rates() -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="cosine", warmup_epochs=9.0, learning_rate=0.5)
+    np.testing.assert_allclose(rates(recipe, 12), np.arange(12) * 0.5 / 12, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def random_step() -> Any:
+    """A step with dropout and augmentation, as a function of key and step; returns its loss."""
+    spec = dataclasses.replace(SPEC, blocks=(dataclasses.replace(SPEC.blocks[0], dropout_rate=0.5),))
+    step, state = jitted_step(spec, RECIPE), start(spec, RECIPE)
+    return lambda key, number: float(step(state._replace(step=np.array(number, np.int32)), batch(), key).loss_sum)
+
+
+def test_train_step_drops_other_units_at_every_step_and_key(random_step: Any) -> None:
+    losses = {random_step(jax.random.key(seed), number) for seed in (0, 1) for number in range(4)}
+    assert len(losses) == 8
+    assert random_step(jax.random.key(0), 3) == random_step(jax.random.key(0), 3)
+
+
+def test_train_step_augments_anew_at_every_step() -> None:
+    recipe = dataclasses.replace(RECIPE, flip=True, crop_padding=1)
+    step, state = jitted_step(SPEC, recipe), start(SPEC, recipe)
+    losses = {
+        float(step(state._replace(step=np.array(n, np.int32)), batch(), jax.random.key(0)).loss_sum) for n in range(4)
+    }
+    assert len(losses) == 4
+
+
+def test_train_step_on_values_that_are_not_finite_says_so_for_good() -> None:
+    step, state = jitted_step(SPEC, RECIPE), start(SPEC, RECIPE)
+    inputs = batch().inputs.astype(np.float32)
+    inputs[0, 0, 0, 0] = np.inf
+    after = step(state, Batch(inputs, batch().labels), jax.random.key(0))
+    assert not np.isfinite(after.loss_sum)
+    healthy = state._replace(loss_sum=after.loss_sum)
+    assert not np.isfinite(
+        step(healthy, Batch(batch().inputs.astype(np.float32), batch().labels), jax.random.key(0)).loss_sum
+    )
+
+
+def test_eval_step_counts_right_answers_and_never_padding() -> None:
+    variables = initialise(jax.random.key(2), SPEC)
+    data = batch()
+    logits: Any = ConvNet(SPEC).apply(variables, np.float32(data.inputs) / np.float32(255), train=False)
+    right = np.asarray(logits).argmax(axis=1).astype(np.int32)
+    evaluate = jax.jit(make_eval_step(SPEC))
+    for labels, count in [
+        (right, 8),
+        ((right + 1) % 3, 0),
+        (np.where(np.arange(8) < 5, right, (right + 1) % 3), 5),
+        (np.where(np.arange(8) < 5, right, -1), 5),
+    ]:
+        assert (
+            int(evaluate(variables["params"], variables["batch_stats"], Batch(data.inputs, np.int32(labels)))) == count
+        )
+
+
+def test_scale_images_divides_bytes_and_passes_features() -> None:
+    np.testing.assert_allclose(scale_images(jnp.array([0, 51, 255], jnp.uint8)), [0, 0.2, 1], rtol=1e-6)
+    features = jnp.array([-3.0, 300.0])
+    assert scale_images(features) is features
+
+
+IMAGES = np.random.default_rng(3).permutation(2000 * 4 * 7).reshape(2000, 4, 7, 1).astype(np.int32)
+
+
+def test_augment_that_flips_mirrors_half_of_the_images() -> None:
+    out = np.asarray(augment(jax.random.key(0), jnp.asarray(IMAGES), flip=True, crop_padding=0))
+    mirrored = (out == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (mirrored | (out == IMAGES).all(axis=(1, 2, 3))).all()
+    assert abs(mirrored.mean() - 0.5) < 4 * (0.25 / 2000) ** 0.5
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augment_that_crops_takes_each_window_of_the_reflected_border_alike(flip: bool) -> None:
+    out = np.asarray(augment(jax.random.key(1), jnp.asarray(IMAGES), flip=flip, crop_padding=2))
+    sources = [IMAGES, IMAGES[:, :, ::-1]] if flip else [IMAGES]
+    counts = np.zeros((len(sources), 5, 5))
+    for place, source in enumerate(sources):
+        padded = np.pad(source, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+        for row in range(5):
+            for column in range(5):
+                window = padded[:, row : row + 4, column : column + 7]
+                counts[place, row, column] = (out == window).all(axis=(1, 2, 3)).sum()
+    assert counts.sum() == 2000  # every output is exactly one window of its own image
+    assert stats.chisquare(counts.ravel()).pvalue > 1e-4
+
+
+def test_augment_under_jit_keeps_bytes_and_depends_on_the_key_alone() -> None:
+    images = jnp.asarray(batch().inputs)
+    jitted = jax.jit(augment, static_argnames=("flip", "crop_padding"))
+    one, same, other = (jitted(jax.random.key(seed), images, flip=True, crop_padding=1) for seed in (0, 0, 1))
+    assert one.dtype == jnp.uint8
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(one, augment(jax.random.key(0), images, flip=True, crop_padding=1))
+    assert (one != other).any()
+
+
+def test_augment_of_nothing_returns_the_images() -> None:
+    images = jnp.asarray(batch().inputs)
+    np.testing.assert_array_equal(augment(jax.random.key(0), images, flip=False, crop_padding=0), images)
