@@ -6,6 +6,7 @@ mapping and raises `InputError`, one line that names the field, the value and th
 
 import dataclasses
 import math
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -27,9 +28,9 @@ class InputError(ValueError):
 
 def knob(
     *,
-    at_least: int | float | None = None,
-    at_most: int | float | None = None,
-    above: int | float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
     one_of: tuple[str, ...] | None = None,
     odd: bool = False,
     may_be_empty: bool = False,
@@ -67,8 +68,6 @@ def parse[T](cls: type[T], values: Mapping[str, Any], prefix: str = "config") ->
     Raises:
       InputError: a field is unknown, missing, of the wrong type or out of its range.
     """
-    if not isinstance(values, Mapping):
-        raise InputError(prefix, values, "must be a group of fields; experiments/default.py lists them")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
@@ -80,6 +79,8 @@ def parse[T](cls: type[T], values: Mapping[str, Any], prefix: str = "config") ->
         if name not in values:
             raise InputError(path, None, "is missing; experiments/default.py states it")
         if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(values[name], Mapping):
+                raise InputError(path, values[name], "must be a group of fields; experiments/default.py lists them")
             parsed[name] = parse(hints[name], values[name], path)
         else:
             parsed[name] = _checked(path, values[name], hints[name], field.metadata)
@@ -112,8 +113,8 @@ def _words(item: Any, kind: type) -> list[Any]:
 
 
 def _checked_scalar(path: str, value: Any, kind: Any, rules: Mapping[str, Any], shown: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) <= sys.float_info.max else math.inf
     if type(value) is not kind:
         raise InputError(path, shown, f"must be {KINDS[kind]}, not {type(value).__name__}")
     if kind is str:
@@ -142,5 +143,5 @@ def _range_remedy(rules: Mapping[str, Any]) -> str:
     )
 
 
-def _plain(bound: int | float) -> str:
+def _plain(bound: float) -> str:
     return f"{bound:g}" if isinstance(bound, float) else str(bound)

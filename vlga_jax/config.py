@@ -5,9 +5,11 @@
 
 import dataclasses
 import difflib
+import hashlib
 import importlib.util
 import itertools
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,9 +74,17 @@ def configure_backend(config: "vlga_jax.run.pipeline.RunConfig") -> None:
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache_home / "vlga_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_home / "vlga_jax" / "xla" / _processor()))
         jax.config.update("jax_compilation_cache_max_size", 4 * 1024**3)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _processor() -> str:
+    """Names what this processor can do: JAX's cache does not, and a home directory may be shared by unlike machines."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    abilities = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
+    return f"{platform.machine()}-{hashlib.sha256(abilities.encode()).hexdigest()[:8]}"
 
 
 def _program_flags(default_experiment: Path) -> flags.FlagValues:

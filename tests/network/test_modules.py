@@ -272,10 +272,28 @@ def test_dropout_drops_its_share_in_training_only() -> None:
     assert abs((~kept).mean() - 0.25) < 4 * deviation
 
 
-def test_dropout_of_a_frozen_block_never_drops() -> None:
-    first, second = (BlockSpec(ConvSpec(2, 1, False), None, None, False, rate) for rate in (0.5, 0.0))
-    spec = NetworkSpec((3, 3, 1), 2, "tanh", "average", (first, second))
-    variables = {"params": random_variables(spec, seed=8)["params"]}
-    x = jnp.asarray(np.random.default_rng(9).uniform(size=(4, 3, 3, 1)), jnp.float32)
-    frozen = ConvNet(spec).apply(variables, x, train=True, num_frozen=1)  # would raise without a dropout key
-    np.testing.assert_allclose(frozen, ConvNet(spec).apply(variables, x, train=False), rtol=1e-6)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def dropping() -> tuple[NetworkSpec, dict[str, Any], jax.Array]:
+    """A network whose three blocks all drop half of their outputs, its variables and some images."""
+    block = BlockSpec(ConvSpec(2, 1, False), None, None, False, 0.5)
+    spec = NetworkSpec((3, 3, 1), 2, "tanh", "average", (block, block, block))
+    images = jnp.asarray(np.random.default_rng(9).uniform(size=(4, 3, 3, 1)), jnp.float32)
+    return spec, {"params": random_variables(spec, seed=8)["params"]}, images
+
+
+def test_dropout_of_frozen_blocks_never_drops(dropping: Any) -> None:
+    spec, variables, images = dropping
+    frozen: Any = ConvNet(spec).apply(variables, images, train=True, num_frozen=3)  # would raise without a dropout key
+    inference: Any = ConvNet(spec).apply(variables, images, train=False)
+    np.testing.assert_allclose(frozen, inference, rtol=1e-6)
+
+
+def test_dropout_of_a_suffix_drops_what_the_whole_network_does(dropping: Any) -> None:
+    spec, variables, images = dropping
+    rngs, params = {"dropout": jax.random.key(1)}, variables["params"]
+    first = ConvBlock(spec.blocks[0], spec.activation)
+    features: Any = first.apply({"params": params["block_0"]}, images, train=False)
+    own = {"block_0": params["block_1"], "block_1": params["block_2"], "head": params["head"]}
+    suffix: Any = ConvNet(spec.suffix(1)).apply({"params": own}, features, train=True, rngs=rngs)
+    whole: Any = ConvNet(spec).apply(variables, images, train=True, num_frozen=1, rngs=rngs)
+    np.testing.assert_allclose(suffix, whole, rtol=1e-5)

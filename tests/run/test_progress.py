@@ -192,16 +192,15 @@ def test_plain_progress_whole_run_prints_these_lines(capsys: pytest.CaptureFixtu
     ],
 )
 def test_plain_progress_final_epochs_shows_every_tenth_and_improvements(
-    accuracies: list[float | None], shown: list[int]
+    accuracies: list[float | None], shown: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = io.StringIO()
-    listener = PlainProgress(stream)
+    listener = PlainProgress()
     for epoch, accuracy in enumerate(accuracies):
         listener.final_epoch_finished(epoch=epoch, num_epochs=25, loss=1.0, accuracy=accuracy)
-    assert [int(epoch) for epoch in re.findall(r"epoch (\d+)/25", stream.getvalue())] == shown
+    assert [int(epoch) for epoch in re.findall(r"epoch (\d+)/25", capsys.readouterr().out)] == shown
 
 
-def test_plain_progress_every_line_is_flushed() -> None:
+def test_plain_progress_every_line_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stream(io.StringIO):
         flushed = ""
 
@@ -209,7 +208,8 @@ def test_plain_progress_every_line_is_flushed() -> None:
             self.flushed = self.getvalue()
 
     stream = Stream()
-    PlainProgress(stream).message(text="hello")
+    monkeypatch.setattr(sys, "stdout", stream)
+    PlainProgress().message(text="hello")
     assert stream.flushed == "hello\n"
 
 

@@ -13,6 +13,7 @@ Schema, version 1 (`PRAGMA user_version`):
       outcome TEXT)                    -- canonical JSON, see vlga_jax.run.finish
 """
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -51,7 +52,11 @@ class Ledger:
     def __init__(self, path: Path, environment: str, *, any_environment: bool = False, other: str = ""):
         self._environment, self._any = environment, any_environment
         self._db = _open(path, "workdir", read_only=False)
-        self._other = _open(Path(other), "config.fitness.ledger", read_only=True) if other else None
+        try:
+            self._other = _open(Path(other), "config.fitness.ledger", read_only=True) if other else None
+        except InputError:
+            self._db.close()
+            raise
 
     def find(self, digest: str) -> Evaluation | None:
         """Returns the evaluation of a request, if it is known."""
@@ -98,9 +103,10 @@ class Ledger:
         """Environment, request as JSON and evaluation; this environment's first, then the others by name."""
         query = (
             "SELECT environment, request, status, fitness, reason, losses, train_seconds, compile_seconds "
-            "FROM evaluations WHERE digest = ?1 AND (environment = ?2 OR ?3) ORDER BY environment != ?2, environment LIMIT 1"
+            "FROM evaluations WHERE digest = :digest AND (environment = :own OR :any) "
+            "ORDER BY environment != :own, environment LIMIT 1"
         )
-        row = database.execute(query, (digest, self._environment, self._any)).fetchone()
+        row = database.execute(query, {"digest": digest, "own": self._environment, "any": self._any}).fetchone()
         if row is None:
             return None
         environment, request, status, fitness, reason, losses, *seconds = row
@@ -127,19 +133,36 @@ class Ledger:
 def _open(path: Path, field: str, *, read_only: bool) -> sqlite3.Connection:
     if read_only and not path.is_file():
         raise InputError(field, str(path), "no such file; give the ledger.sqlite of another run, or leave it empty")
+    with contextlib.ExitStack() as on_error:
+        try:
+            database = _connect_to_read(path) if read_only else sqlite3.connect(path, timeout=_BUSY_SECONDS)
+            on_error.callback(database.close)
+            if not read_only:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = FULL")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, SCHEMA_VERSION):
+                remedy = f"is a ledger of version {version}; this program reads {SCHEMA_VERSION}"
+                raise InputError(field, str(path), remedy)
+            if not read_only:
+                database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            database.execute("SELECT digest, environment FROM evaluations LIMIT 1")
+        except sqlite3.Error as error:
+            remedy = f"is no ledger that can be used ({error}); give another path"
+            raise InputError(field, str(path), remedy) from error
+        on_error.pop_all()
+    return database
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """To read a WAL database SQLite makes two files beside it; where it may not, and nobody writes, it needs none."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    database = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
     try:
-        if read_only:
-            database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-        else:
-            database = sqlite3.connect(path, timeout=_BUSY_SECONDS)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
-            raise InputError(field, str(path), f"is a ledger of version {version}; this program reads {SCHEMA_VERSION}")
-        if not read_only:
-            database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        database.execute("SELECT digest, environment FROM evaluations LIMIT 1")
-    except sqlite3.Error as error:
-        raise InputError(field, str(path), f"is no ledger that can be used ({error}); give another path") from error
+        database.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+    except sqlite3.OperationalError:
+        database.close()
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        database = sqlite3.connect(f"{uri}&immutable=1", uri=True)
     return database

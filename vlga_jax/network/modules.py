@@ -10,7 +10,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
@@ -93,7 +93,7 @@ class ConvBlock(nn.Module):
     activation: str
 
     @nn.compact
-    def __call__(self, x: Images, *, train: bool) -> Images:
+    def __call__(self, x: Images, *, train: bool, dropout_key: PRNGKeyArray | None = None) -> Images:
         inputs = x
         x = ConvUnit(self.spec.a, self.activation, name="a")(x, train=train)
         if self.spec.pool is not None:
@@ -104,7 +104,7 @@ class ConvBlock(nn.Module):
             stride = (self.spec.stride, self.spec.stride)
             x = x + nn.Conv(self.spec.out_channels, (1, 1), strides=stride, name="skip")(inputs)
         if self.spec.dropout_rate > 0:
-            x = nn.Dropout(self.spec.dropout_rate, deterministic=not train)(x)
+            x = nn.Dropout(self.spec.dropout_rate, deterministic=not train)(x, rng=dropout_key)
         return x
 
 
@@ -123,7 +123,10 @@ class ConvNet(nn.Module):
           num_frozen: leading blocks that stay in inference mode whatever `train` says.
         """
         for index, block in enumerate(self.spec.blocks):
-            x = ConvBlock(block, self.spec.activation, name=f"block_{index}")(x, train=train and index >= num_frozen)
+            learns = train and index >= num_frozen
+            # Drawn here, because a block's own key follows from its name, which is another in a suffix.
+            key = self.make_rng("dropout") if learns and block.dropout_rate > 0 else None
+            x = ConvBlock(block, self.spec.activation, name=f"block_{index}")(x, train=learns, dropout_key=key)
             if index + 1 == num_frozen:
                 x = jax.lax.stop_gradient(x)
         x = jnp.mean(x, axis=(1, 2)) if self.spec.head_pool == "average" else jnp.max(x, axis=(1, 2))

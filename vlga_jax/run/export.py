@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from vlga_jax.checks import InputError
 from vlga_jax.network.modules import ConvNet
@@ -30,7 +30,9 @@ def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapp
       variables: its weights.
       about: what else to tell in `architecture.json`, such as `class_names`.
     """
-    part, old = directory.with_name(f".{directory.name}.part"), directory.with_name(f".{directory.name}.old")
+    part, old = directory.with_name(f".{directory.name}.part"), _place_of_old(directory)
+    if old.exists() and not directory.exists():
+        os.replace(old, directory)
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
@@ -46,6 +48,11 @@ def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapp
         os.replace(directory, old)
     os.replace(part, directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _place_of_old(directory: Path) -> Path:
+    """Where an export keeps the directory it replaces; all there is between its two renames."""
+    return directory.with_name(f".{directory.name}.old")
 
 
 class Predictor:
@@ -66,14 +73,15 @@ class Predictor:
             )
         )
 
-    def __call__(self, images: UInt8[np.ndarray, "images height width channels"]) -> Int[np.ndarray, " images"]:
-        """Returns the most probable class of each image, int32 `[images]`."""
+    def __call__(self, images: np.ndarray) -> Int[np.ndarray, " images"]:
+        """Returns the most probable class of each image, int32 `[images]`; see `probabilities`."""
         return self.probabilities(images).argmax(axis=-1).astype(np.int32)
 
-    def probabilities(
-        self, images: UInt8[np.ndarray, "images height width channels"]
-    ) -> Float[np.ndarray, "images classes"]:
+    def probabilities(self, images: np.ndarray) -> Float[np.ndarray, "images classes"]:
         """Returns class probabilities, float32 `[images, classes]`.
+
+        Args:
+          images: uint8 `[images, height, width, channels]`; checked here, not by its annotation, for a clear message.
 
         Raises:
           InputError: the images are not uint8, or not of the shape the network was trained on.
@@ -100,6 +108,8 @@ def load(workdir: str | Path) -> Predictor:
       InputError: there is no trained network.
     """
     directory = Path(workdir) / "best"
+    if not directory.exists() and _place_of_old(directory).exists():
+        directory = _place_of_old(directory)
     if not (directory / "architecture.json").is_file():
         raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
     about = json.loads((directory / "architecture.json").read_text())

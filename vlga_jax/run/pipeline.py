@@ -168,6 +168,7 @@ def _finish(
     known = evaluator.ledger.find_final(final.digest)
     best = directory / "best"
     if known is not None and _is_export_of(best, final.digest):
+        shutil.rmtree(directory / "final", ignore_errors=True)  # a kill may have come before it was deleted
         return known
     checkpoints = directory / "final" / final.digest[:16]
     variables, progress = train_to_convergence(

@@ -5,11 +5,10 @@ People count phases, generations, individuals and epochs from 1.
 """
 
 import collections
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import NullListener, scores
@@ -135,9 +134,13 @@ def duration(seconds: float) -> str:
 
 def start_line(view: RunView, workdir: Path) -> str:
     """Returns what a run is about to do, in one line."""
-    phases = f"{view.num_phases} phases" if view.num_phases else "phases until the stop rule"
-    generations = f"{view.num_generations} generations of {view.population_size} individuals"
+    phases = _count(view.num_phases, "phase") if view.num_phases else "phases until the stop rule"
+    generations = f"{_count(view.num_generations, 'generation')} of {_count(view.population_size, 'individual')}"
     return f"searching in {workdir}: {phases}, {generations}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def generation_line(view: RunView, rows: Sequence[HistoryRow]) -> str:
@@ -179,14 +182,13 @@ def _number(value: Any, form: str) -> str:
 class PlainProgress(NullListener):
     """Lines for a log: at most one for each trained individual, one for each generation, few for the final training."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
-        self._stream = stream
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._view = RunView(clock)
         self._best_final: float | None = None
 
     def _print(self, line: str) -> None:
         # Flushed, because a log is read while the run goes on and must be whole if the run is killed.
-        print(line, file=self._stream or sys.stdout, flush=True)
+        print(line, flush=True)
 
     def run_started(
         self,

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -42,7 +42,7 @@ class RichProgress(NullListener):
         self._view = RunView(clock)
         self._final: _FinalView | None = None
         self._training = ""
-        self._moved_handlers: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+        self._moved_handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
         self._display = _Display(
             self._status,
             console=self._console,
@@ -62,7 +62,7 @@ class RichProgress(NullListener):
         # or a command copies whole, except where words matter more.
         self._console.print(Text(line, style=style), soft_wrap=not wrap)
 
-    def _move(self, name: str, done: float, total: int, count: str) -> None:
+    def _move(self, name: str, done: int | float, total: int, count: str) -> None:
         """Sets a bar; a `total` of 0 means that nobody knows."""
         if name not in self._bars:
             self._bars[name] = self._display.add_task(name, count=count)
@@ -85,7 +85,7 @@ class RichProgress(NullListener):
         self._display.start()
         self._move_handlers(streams)
 
-    def _move_handlers(self, streams: tuple[TextIO, TextIO]) -> None:
+    def _move_handlers(self, streams: tuple[Any, Any]) -> None:
         """Makes log handlers made before the display write above it: they hold the streams that it has replaced."""
         for handler in logging.getLogger().handlers:
             # absl's own handler wraps the one that writes

@@ -89,7 +89,7 @@ class Search:
             self._rows.extend(rows)
             write_atomically(self._history_path, to_csv(self._rows))
             self._listener.generation_finished(rows=rows)
-            self._require_some_success(rows, self._strategy.champions(state))
+            self._require_some_success(rows, state)
         champions = self._strategy.champions(state)
         winner = self._strategy.winner(state)
         request = self._requests[winner.place]
@@ -150,10 +150,11 @@ class Search:
             status=evaluation.status,
         )
 
-    def _require_some_success(self, rows: Sequence[HistoryRow], champions: Sequence[Champion]) -> None:
-        """A phase that ends without one network that could be trained has nothing to hand on."""
-        digest = self._requests[champions[-1].place].digest
-        if rows[-1].phase == champions[-1].place.phase and self._evaluations[digest].status != OK:
+    def _require_some_success(self, rows: Sequence[HistoryRow], state: Any) -> None:
+        """What the next phase inherits, or what wins, must be a network that could be trained."""
+        strategy = self._strategy
+        place = strategy.winner(state).place if strategy.done(state) else strategy.ask(state)[0].inherits
+        if place is not None and self._evaluations[self._requests[place].digest].status != OK:
             reasons = sorted({self._evaluations[row.network].reason for row in rows})
             raise InputError(
                 "search", f"phase {rows[-1].phase + 1}", f"no network could be trained: {'; '.join(reasons[:3])}"

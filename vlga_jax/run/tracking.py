@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vlga_jax.checks import knob
 from vlga_jax.run.history import HistoryRow
@@ -31,9 +31,10 @@ class TrackingConfig:
     progress: str = knob(one_of=("auto", "rich", "plain", "none"))
     wandb: str = knob(one_of=("disabled", "offline", "online"))
     wandb_project: str = knob()
-    wandb_timeout_seconds: float = knob(above=0)
+    wandb_timeout_seconds: float = knob(above=0.0)
 
 
+@runtime_checkable
 class Listener(Protocol):
     """What a run tells those who watch it; phases, generations, individuals and epochs count from 0.
 

@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from typing import Any
 
 
 class Worker:
@@ -60,21 +60,21 @@ class Worker:
             self._run.finish(exit_code=1)
 
 
-def serve(lines: Iterable[str], replies: TextIO, *, command_seconds: float, grace_seconds: float) -> None:
+def serve(lines: Iterable[str], send: Callable[[str], Any], *, command_seconds: float, grace_seconds: float) -> None:
     """Obeys commands until `finish`, the first failure or the end of `lines`.
 
     The end of `lines` without `finish` means that the run was killed.
 
     Args:
       lines: commands.
-      replies: where each command's reply goes, and why one failed.
+      send: takes each command's reply, or why it failed, as a line.
       command_seconds: longest that a command may take; `start` and `finish` keep time themselves, by wandb's settings.
       grace_seconds: how long this process lives after `lines` has ended, whatever wandb is waiting for.
     """
 
     def reply(kind: str, value: Any) -> None:
-        replies.write(json.dumps({kind: value}) + "\n")
-        replies.flush()
+        with contextlib.suppress(OSError):  # the run was killed: what it said is still worth recording
+            send(json.dumps({kind: value}) + "\n")
 
     commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines, commands, grace_seconds), daemon=True).start()
@@ -117,9 +117,12 @@ def _within(seconds: float | None, name: str, call: Callable[[], Any]) -> Any:
 
 
 def _read(lines: Iterable[str], commands: "queue.SimpleQueue[dict[str, Any] | None]", grace_seconds: float) -> None:
-    # A thread of its own, so that the end of `lines` is noticed while wandb waits.
-    for line in lines:
-        commands.put(json.loads(line))
+    # Runs in a thread of its own, so that the end of `lines` is noticed while wandb waits.
+    try:
+        for line in lines:
+            commands.put(json.loads(line))
+    except ValueError:
+        pass  # the run was killed while it wrote this line
     commands.put(None)
     timer = threading.Timer(grace_seconds, os._exit, args=(1,))
     timer.daemon = True
@@ -128,12 +131,16 @@ def _read(lines: Iterable[str], commands: "queue.SimpleQueue[dict[str, Any] | No
 
 def main() -> None:
     """Serves stdin and stdout; what wandb prints goes to stderr. Arguments: see `serve`."""
-    replies = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     command_seconds, grace_seconds = map(float, sys.argv[1:])
-    serve(sys.stdin, replies, command_seconds=command_seconds, grace_seconds=grace_seconds)
+    serve(
+        sys.stdin,
+        lambda line: replies.write(line.encode()),
+        command_seconds=command_seconds,
+        grace_seconds=grace_seconds,
+    )
     # After a failure too, without wandb's exit handler, which would wait for the server once more.
-    replies.close()
     os._exit(0)
 
 

@@ -55,9 +55,12 @@ def opened(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except ValueError as error:
         raise InputError("workdir", str(path), f"is no JSON ({error}); give another --workdir") from error
+    if not isinstance(config, dict):
+        raise InputError("workdir", str(path), "holds no configuration; give another --workdir")
+    return config
 
 
 def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -1,0 +1,203 @@
+"""One generation from the last: its layout for any key, and its frequencies over many."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlga_jax.checks import InputError
+from vlga_jax.evolution.selection import rank
+from vlga_jax.evolution.vlga import ORIGINS, Offspring, SearchConfig, breed
+from vlga_jax.genome.chromosome import Population
+
+MakeConfig = Callable[..., SearchConfig]
+AssertShares = Callable[[object, int, object], None]
+NUM_KEYS = 4000
+NAN = math.nan
+NUM_CHOICES = np.array([9, 9, 9, 1, 9, 9, 9, 9], np.int32)
+FREE = np.array([True, True, False, False, True, True, True, True])
+GENES = np.random.default_rng(0).integers(0, NUM_CHOICES, (10, 8), dtype=np.int32)
+FITNESS = [0.5, 0.1, 0.3, 0.9, 0.8, 0.2, 0.7, 0.6, 0.0, 0.4]
+FITTEST = [3, 4, 6, 7, 0]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "elites": {"num_elites": 2, "mutation_rate": 1.0},
+    "report": {"crossover": "single_point", "parent_temperature": 1.0, "mutation_rate": 0.5},
+    "paper": {"parent_selection": "uniform", "unfit_survival_prob": 0.0, "mutation_rate": 0.2},
+}
+
+
+def breed_once(seed: int, fitness: list[float], config: SearchConfig) -> Offspring:
+    population = Population(GENES, np.array(fitness, np.float32))
+    return jax.device_get(breed(jax.random.key(seed), population, NUM_CHOICES, FREE, config=config))
+
+
+@functools.cache
+def breed_over_keys(config: SearchConfig) -> Offspring:
+    """Returns the offspring of NUM_KEYS keys, with a leading axis."""
+    population = Population(jnp.array(GENES), jnp.array(FITNESS))
+    free, num_choices = jnp.array(FREE), jnp.array(NUM_CHOICES)
+    keys = jax.random.split(jax.random.key(1), NUM_KEYS)
+    return jax.device_get(jax.vmap(lambda key: breed(key, population, num_choices, free, config=config))(keys))
+
+
+def of_origin(offspring: Offspring, name: str) -> np.ndarray:
+    return np.asarray(offspring.origin) == ORIGINS.index(name)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    fitness=st.lists(st.sampled_from([NAN, 0.0, 0.25, 0.5, 0.75, 1.0]), min_size=10, max_size=10),
+)
+def test_breed_of_any_population_keeps_its_layout(
+    variant: str, make_config: MakeConfig, seed: int, fitness: list[float]
+) -> None:
+    config = make_config(**VARIANTS[variant])
+    new = breed_once(seed, fitness, config)
+    survivor, mutant, child = (of_origin(new, name) for name in ("survivor", "mutant", "child"))
+    kept, mother, father = survivor | mutant, new.parents[:, 0], new.parents[:, 1]
+    ranks = np.asarray(rank(jnp.array(fitness, jnp.float32)))
+
+    # Survivors stand first, by rank, the fittest among them; none stands there twice.
+    assert np.all(kept[:-1] >= kept[1:]) and np.all(kept | child)
+    assert np.all(np.diff(ranks[mother[kept]]) > 0)
+    assert ranks[mother[kept]][: config.num_fit].tolist() == list(range(config.num_fit))
+    assert np.all(father[kept] == -1)
+    assert np.all(survivor[: config.num_elites])
+
+    # A survivor keeps genes and fitness, a mutant differs in one free gene and is worth nothing yet.
+    np.testing.assert_array_equal(new.genes[survivor], GENES[mother[survivor]])
+    np.testing.assert_array_equal(new.fitness[survivor], np.array(fitness, np.float32)[mother[survivor]])
+    changed = new.genes[mutant] != GENES[mother[mutant]]
+    assert np.all(changed.sum(axis=1) == 1) and not changed[:, ~FREE].any()
+    assert np.isnan(new.fitness[~survivor]).all()
+
+    # Children have two different survivors as parents, and every gene from either as it was evaluated.
+    assert np.all(mother[child] != father[child])
+    assert set(new.parents[child].ravel().tolist()) <= set(mother[kept].tolist())
+    from_mother = new.genes[child] == GENES[mother[child]]
+    assert np.all(from_mother | (FREE & (new.genes[child] == GENES[father[child]])))
+    assert np.all((new.genes >= 0) & (new.genes < NUM_CHOICES))
+
+
+def test_breed_with_certain_survival_and_no_mutation_worked_by_hand(make_config: MakeConfig) -> None:
+    config = make_config(survival_rate=0.2, unfit_survival_prob=0.0, mutation_rate=0.0, crossover="single_point")
+    new = breed_once(0, FITNESS, config)
+    assert [ORIGINS[origin] for origin in new.origin] == ["survivor"] * 2 + ["child"] * 8
+    assert new.parents[:2].tolist() == [[3, -1], [4, -1]]
+    assert new.fitness[:2].tolist() == [np.float32(0.9), np.float32(0.8)]
+    assert all(sorted(pair) == [3, 4] for pair in new.parents[2:].tolist())
+    for row, (mother, father) in zip(new.genes[2:], new.parents[2:], strict=True):
+        cuts = [np.where(FREE & (np.cumsum(FREE) > cut), GENES[father], GENES[mother]) for cut in range(1, 6)]
+        assert row.tolist() in [cut.tolist() for cut in cuts]
+
+
+def test_breed_over_many_keys_lets_half_and_a_fifth_of_the_rest_survive(
+    make_config: MakeConfig, assert_shares: AssertShares
+) -> None:
+    new = breed_over_keys(make_config())
+    numbers = (~of_origin(new, "child")).sum(axis=1)
+    expected = [math.comb(5, n) * 0.2**n * 0.8 ** (5 - n) for n in range(6)]
+    assert_shares(np.bincount(numbers, minlength=11), NUM_KEYS, [0] * 5 + expected)
+    kept = np.where(of_origin(new, "child"), -1, new.parents[:, :, 0])
+    counts = [(kept == place).sum() for place in range(10)]
+    assert_shares(counts, NUM_KEYS, [1.0 if place in FITTEST else 0.2 for place in range(10)])
+
+
+def test_breed_over_many_keys_mutates_survivors_at_the_rate(
+    make_config: MakeConfig, assert_shares: AssertShares
+) -> None:
+    new = breed_over_keys(make_config())
+    mutants = of_origin(new, "mutant")
+    assert_shares(mutants[:, :5].sum(axis=0), NUM_KEYS, 0.1)
+    lucky = ~of_origin(new, "child")[:, 5:]
+    assert_shares(mutants[:, 5:].sum(), int(lucky.sum()), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "temperature"),
+    [({"parent_temperature": 0.2}, 0.2), ({"parent_selection": "uniform"}, math.inf)],
+)
+def test_breed_over_many_keys_chooses_parents_as_configured(
+    changes: dict[str, Any], temperature: float, make_config: MakeConfig, assert_shares: AssertShares
+) -> None:
+    new = breed_over_keys(make_config(unfit_survival_prob=0.0, **changes))
+    pairs = new.parents[of_origin(new, "child")]
+    assert len(pairs) == 5 * NUM_KEYS
+    weights = {place: math.exp(FITNESS[place] / temperature) for place in FITTEST}
+    total = sum(weights.values())
+    first = np.zeros(10)
+    second = np.zeros(10)
+    for a, weight_a in weights.items():
+        first[a] = weight_a / total
+        for b, weight_b in weights.items():
+            second[b] += 0 if a == b else weight_a / total * weight_b / (total - weight_a)
+    assert_shares(np.bincount(pairs[:, 0], minlength=10), len(pairs), first)
+    assert_shares(np.bincount(pairs[:, 1], minlength=10), len(pairs), second)
+
+
+def test_breed_of_two_keeps_both_and_makes_no_child(make_config: MakeConfig) -> None:
+    config = make_config(population_size=2, survival_rate=0.0, unfit_survival_prob=0.0, mutation_rate=1.0, num_elites=1)
+    population = Population(GENES[:2], np.array([0.1, 0.7], np.float32))
+    new = breed(jax.random.key(0), population, NUM_CHOICES, FREE, config=config)
+    assert [ORIGINS[origin] for origin in new.origin.tolist()] == ["survivor", "mutant"]
+    assert new.parents.tolist() == [[1, -1], [0, -1]]
+
+
+def test_breed_of_identical_individuals_without_mutation_gives_them_again(make_config: MakeConfig) -> None:
+    population = Population(np.repeat(GENES[:1], 10, axis=0), np.full(10, 0.5, np.float32))
+    new = breed(jax.random.key(0), population, NUM_CHOICES, FREE, config=make_config(mutation_rate=0.0))
+    np.testing.assert_array_equal(new.genes, population.genes)
+
+
+def test_breed_with_nothing_free_changes_no_genes(make_config: MakeConfig) -> None:
+    population = Population(GENES, np.array(FITNESS, np.float32))
+    config = make_config(mutation_rate=1.0)
+    new = breed(jax.random.key(0), population, NUM_CHOICES, np.zeros(8, bool), config=config)
+    np.testing.assert_array_equal(new.genes, GENES[np.asarray(new.parents[:, 0])])
+
+
+def test_breed_with_the_same_key_is_the_same_without_jit_and_under_vmap(make_config: MakeConfig) -> None:
+    lifted = breed_over_keys(make_config())
+    population = Population(jnp.array(GENES), jnp.array(FITNESS))
+    keys = jax.random.split(jax.random.key(1), NUM_KEYS)
+    arguments = (keys[7], population, jnp.array(NUM_CHOICES), jnp.array(FREE))
+    compiled = breed(*arguments, config=make_config())
+    with jax.disable_jit():
+        plain = breed(*arguments, config=make_config())
+    for name in Offspring._fields:
+        np.testing.assert_array_equal(getattr(compiled, name), getattr(plain, name))
+        np.testing.assert_array_equal(getattr(compiled, name), getattr(lifted, name)[7])
+    assert len(np.unique(lifted.genes, axis=0)) > NUM_KEYS // 2
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "num_elites", "expected"),
+    [(10, 0.5, 0, 5), (20, 0.5, 0, 10), (5, 0.5, 0, 3), (10, 0.0, 0, 2), (10, 0.1, 4, 4), (10, 1.0, 0, 10)],
+)
+def test_num_fit_is_the_rounded_share_at_least_two_and_all_elites(
+    size: int, rate: float, num_elites: int, expected: int, make_config: MakeConfig
+) -> None:
+    assert make_config(population_size=size, survival_rate=rate, num_elites=num_elites).num_fit == expected
+
+
+def test_search_config_with_more_elites_than_individuals_is_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(InputError) as caught:
+        make_config(num_elites=11)
+    assert str(caught.value) == "config.search.num_elites=11: must be at most population_size=10"
+
+
+def test_search_config_is_immutable(make_config: MakeConfig) -> None:
+    field = dataclasses.fields(SearchConfig)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(make_config(), field, 3)

@@ -1,0 +1,218 @@
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from vlga_jax.fitness.evaluation import Request
+from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import ConvSpec
+from vlga_jax.training import memory
+from vlga_jax.training.features import PhaseData
+
+pytestmark = pytest.mark.usefixtures("cache_home")
+OpenExecutor = Callable[..., LocalExecutor]
+
+
+@pytest.fixture
+def open_executor(images: PhaseData) -> Iterator[OpenExecutor]:
+    with contextlib.ExitStack() as stack:
+
+        def open_one(*, cache_features: bool = True, compile_threads: int = 1, **options: Any) -> LocalExecutor:
+            executor = LocalExecutor(
+                images, cache_features=cache_features, compile_threads=compile_threads, **options
+            )
+            return stack.enter_context(contextlib.closing(executor))
+
+        yield open_one
+
+
+@pytest.fixture
+def three(make_request: Any) -> list[Request]:
+    """Requests for different networks."""
+    return [make_request(), make_request(block={"pool": None}), make_request(block={"b": None, "skip": True})]
+
+
+def answers(executor: LocalExecutor, requests: Sequence[Request], ancestor: Ancestor | None = None) -> dict[str, Any]:
+    """What must not depend on anything but the request: digest -> fitness, losses and the bits of the weights."""
+    return {trained.evaluation.digest: bits(trained) for trained in executor.run(requests, ancestor)}
+
+
+def bits(trained: Trained) -> Any:
+    evaluation = trained.evaluation
+    assert evaluation.status == "ok", evaluation.reason
+    leaves = jax.tree_util.tree_leaves_with_path(trained.variables)
+    assert all(isinstance(leaf, np.ndarray) for _, leaf in leaves), "weights lie on the host"
+    return evaluation.fitness, evaluation.losses, {jax.tree_util.keystr(path): leaf.tobytes() for path, leaf in leaves}
+
+
+def ancestor_of(executor: LocalExecutor, request: Request, ancestor: Ancestor | None = None) -> Ancestor:
+    (trained,) = executor.run([request], ancestor)
+    assert trained.variables is not None
+    return Ancestor(request, trained.variables)
+
+
+def accuracy(request: Request, trained: Trained, images: PhaseData) -> float:
+    """Of the whole network on the validation images, computed by Flax alone."""
+    inputs = np.asarray(images.validation.inputs, np.float32) / np.float32(255)
+    assert trained.variables is not None
+    logits = ConvNet(request.network).apply(trained.variables, inputs, train=False)
+    assert isinstance(logits, jax.Array)
+    return float(np.mean(np.argmax(logits, axis=-1) == images.validation.labels))
+
+
+def test_run_of_requests_answers_in_their_order(
+    open_executor: OpenExecutor, three: list[Request], images: PhaseData
+) -> None:
+    trained = list(open_executor(compile_threads=2).run(three, None))
+    assert [answer.evaluation.digest for answer in trained] == [request.digest for request in three]
+    for request, answer in zip(three, trained, strict=True):
+        assert (answer.evaluation.status, answer.evaluation.reason) == ("ok", "")
+        assert answer.evaluation.fitness == pytest.approx(accuracy(request, answer, images))
+        first, last = answer.evaluation.losses
+        assert last < first
+        assert answer.evaluation.train_seconds > 0 and answer.evaluation.compile_seconds > 0
+
+
+def test_run_in_any_order_company_and_threads_gives_the_same_bits(
+    open_executor: OpenExecutor, three: list[Request]
+) -> None:
+    expected = answers(open_executor(), three)
+    assert len({str(value) for value in expected.values()}) == 3
+    assert answers(open_executor(compile_threads=3), three[::-1]) == expected
+    middle = three[1]
+    assert answers(open_executor(compile_threads=0), [middle]) == {middle.digest: expected[middle.digest]}
+    same = open_executor(compile_threads=2)
+    assert answers(same, [middle]) == answers(same, [middle]), "also when its programs were used before"
+
+
+def test_run_of_another_seed_gives_other_bits(open_executor: OpenExecutor, make_request: Any) -> None:
+    first, second = answers(open_executor(), [make_request(seed=0), make_request(seed=1)]).values()
+    assert first[1:] != second[1:]
+
+
+@pytest.mark.parametrize("cache_features", [True, False])
+def test_run_of_heirs_in_any_order_gives_the_same_bits(
+    open_executor: OpenExecutor, make_request: Any, cache_features: bool
+) -> None:
+    parent = make_request()
+    heirs = [make_request(heir_of=parent, block=block) for block in ({"pool": None}, {"b": None, "pool": None})]
+    one = open_executor(cache_features=cache_features)
+    ancestor = ancestor_of(one, parent)
+    expected = answers(one, heirs, ancestor)
+    other = open_executor(cache_features=cache_features, compile_threads=2)
+    assert answers(other, heirs[::-1], ancestor) == expected, "also by an executor that did not train the ancestor"
+    grandchild = make_request(heir_of=heirs[0], block={"pool": None, "b": None})
+    (heir,) = one.run(heirs[:1], ancestor)
+    assert heir.variables is not None
+    child = Ancestor(heirs[0], heir.variables)
+    fresh = open_executor(cache_features=cache_features)
+    assert answers(one, [grandchild], child) == answers(fresh, [grandchild], child)
+    assert answers(one, heirs, ancestor) == expected, "also after it went on to the next phase"
+
+
+@pytest.mark.parametrize("cache_features", [True, False])
+def test_run_of_an_heir_leaves_inherited_weights_as_they_are(
+    open_executor: OpenExecutor, make_request: Any, images: PhaseData, cache_features: bool
+) -> None:
+    parent = make_request()
+    executor = open_executor(cache_features=cache_features)
+    ancestor = ancestor_of(executor, parent)
+    heir = make_request(heir_of=parent)
+    (trained,) = executor.run([heir], ancestor)
+    assert trained.evaluation.fitness == pytest.approx(accuracy(heir, trained, images))
+    assert trained.variables is not None
+    for collection in ("params", "batch_stats"):
+        inherited, old = (tree[collection]["block_0"] for tree in (trained.variables, ancestor.variables))
+        chex.assert_trees_all_equal(inherited, old)
+        assert {"block_0", "block_1"} <= set(trained.variables[collection])
+    assert trained.variables["params"]["head"]["kernel"].shape == (4, 3)
+
+
+def test_run_of_heirs_with_and_without_cached_features_agrees(open_executor: OpenExecutor, make_request: Any) -> None:
+    parent = make_request()
+    heir = make_request(heir_of=parent)
+    executor = open_executor()
+    ancestor = ancestor_of(executor, parent)
+    (cached,) = executor.run([heir], ancestor)
+    (recomputed,) = open_executor(cache_features=False).run([heir], ancestor)
+    assert abs(cached.evaluation.fitness - recomputed.evaluation.fitness) <= 1e-3
+    chex.assert_trees_all_close(cached.variables, recomputed.variables, atol=1e-4)
+
+
+def test_run_of_a_diverging_network_fails_and_the_next_is_trained(
+    open_executor: OpenExecutor, make_request: Any, three: list[Request]
+) -> None:
+    wild = make_request(recipe={"learning_rate": 1e30})
+    failed, fine = open_executor().run([wild, three[1]], None)
+    assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("diverged", 0.0, None)
+    assert "not finite" in failed.evaluation.reason
+    assert answers(open_executor(), [three[1]]) == {three[1].digest: bits(fine)}
+
+
+def test_run_of_a_network_that_does_not_fit_fails_and_the_next_is_trained(
+    open_executor: OpenExecutor, make_request: Any, three: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(open_executor(), three[:1])
+    wide = make_request(block={"a": ConvSpec(256, 3, True), "b": ConvSpec(256, 3, True)})  # 590,000 values in b
+    monkeypatch.setattr(memory, "total_bytes", lambda: 4 * 590_000 * 2)
+    failed, fine = open_executor().run([wide, three[0]], None)
+    assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("out_of_memory", 0.0, None)
+    assert "GB" in failed.evaluation.reason
+    assert {three[0].digest: bits(fine)} == expected
+
+
+def test_run_past_max_seconds_fails_unless_the_result_is_known_already(
+    open_executor: OpenExecutor, make_request: Any, three: list[Request]
+) -> None:
+    late = make_request(limits={"max_seconds": 1e-6})
+    executor = open_executor()
+    failed, fine = executor.run([late, three[1]], None)
+    assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("out_of_time", 0.0, None)
+    assert "max_seconds" in failed.evaluation.reason
+    assert fine.evaluation.status == "ok"
+    (again,) = executor.run([late], None, limit_time=False)
+    assert again.evaluation.status == "ok" and again.variables is not None
+
+
+def test_run_within_max_seconds_is_ok(open_executor: OpenExecutor, make_request: Any) -> None:
+    (trained,) = open_executor().run([make_request(limits={"max_seconds": 600.0})], None)
+    assert trained.evaluation.status == "ok"
+
+
+def test_run_of_a_rejected_network_trains_nothing(open_executor: OpenExecutor, make_request: Any) -> None:
+    told: list[str] = []
+    executor = open_executor(on_epoch=lambda digest, *_: told.append(digest))
+    fine, large = make_request(), make_request(limits={"max_parameters": 1})
+    rejected, trained, also = executor.run([large, fine, dataclasses.replace(large, seed=1)], None)
+    for answer in (rejected, also):
+        assert (answer.evaluation.status, answer.evaluation.fitness) == ("too_many_parameters", 0.0)
+        assert answer.variables is None and answer.evaluation.train_seconds == 0.0
+    assert trained.evaluation.status == "ok"
+    assert set(told) == {fine.digest}
+
+
+def test_run_of_any_network_tells_of_each_epoch(open_executor: OpenExecutor, make_request: Any) -> None:
+    told: list[tuple[str, int, int, float]] = []
+    request = make_request(recipe={"epochs": 3})
+    (trained,) = open_executor(on_epoch=lambda *event: told.append(event)).run([request], None)
+    assert told == [(request.digest, epoch, 3, loss) for epoch, loss in enumerate(trained.evaluation.losses)]
+
+
+def test_run_with_a_programming_error_propagates(
+    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch, cache_home: Path
+) -> None:
+    def bug(*_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        list(open_executor(on_epoch=bug).run([make_request()], None))
+    monkeypatch.setattr(memory, "total_bytes", bug)  # called where programs are built, in another thread
+    with pytest.raises(ZeroDivisionError):
+        list(open_executor().run([make_request(recipe={"batch_size": 8})], None))

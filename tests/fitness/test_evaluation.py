@@ -1,0 +1,147 @@
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import pytest
+
+from experiments import default
+from vlga_jax.checks import parse
+from vlga_jax.fitness import evaluation
+from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request
+from vlga_jax.network.spec import BlockSpec
+
+
+def variants(value: Any) -> Iterator[Any]:
+    """Yields copies of a value, each changed in one place, at any depth; every place is changed once or more."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            for changed in variants(getattr(value, field.name)):
+                yield dataclasses.replace(value, **{field.name: changed})
+        if isinstance(value, BlockSpec):
+            yield dataclasses.replace(value, pool=None)
+            yield dataclasses.replace(value, b=None)
+    elif isinstance(value, tuple):
+        for place, item in enumerate(value):
+            for changed in variants(item):
+                yield (*value[:place], changed, *value[place + 1 :])
+        if isinstance(value[0], BlockSpec):
+            yield (*value, value[-1])
+    elif isinstance(value, bool):
+        yield not value
+    elif isinstance(value, str):
+        yield f"{value}x"
+    elif value is None:
+        yield "0" * 64
+    else:
+        yield value + 1
+
+
+def full_request(make_request: Any) -> Request:
+    """A request with nothing left out: two blocks, a pool, both convolutions, limits, an ancestor."""
+    parent = make_request()
+    return make_request(heir_of=parent, limits={"max_seconds": 1.5, "max_parameters": 10_000, "max_flops": 10**9})
+
+
+def test_digest_of_known_values_is_sha256_of_their_canonical_json() -> None:
+    # printf '{"a":[1.5,null,true],"b":"x"}' | sha256sum
+    by_hand = "eebf98de6514be6350069fa5480347143a35961c9c20161887c1c10798fa617b"
+    assert evaluation.digest_of({"b": "x", "a": (1.5, None, True)}) == by_hand
+
+
+def test_request_digest_of_a_written_out_request_is_sha256_of_its_json(make_request: Any) -> None:
+    text = (
+        '{"data":"made here","inherited_from":null,"limits":{"max_flops":0,"max_parameters":0,"max_seconds":0.0},'
+        '"network":{"activation":"relu","blocks":[{"a":{"batch_norm":true,"channels":4,"kernel":3},'
+        '"b":{"batch_norm":false,"channels":4,"kernel":1},"dropout_rate":0.0,"pool":{"kind":"max","stride":2},'
+        '"skip":false}],"head_pool":"average","input_shape":[6,6,1],"num_classes":3},"num_inherited":0,'
+        '"recipe":{"batch_size":16,"crop_padding":0,"epochs":2,"flip":false,"label_smoothing":0.0,'
+        '"learning_rate":0.01,"optimizer":"adam","schedule":"constant","warmup_epochs":0.0,"weight_decay":0.0},'
+        '"seed":0}'
+    )
+    assert make_request().to_json() == text
+    assert make_request().digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_request_digest_of_every_changed_field_differs(make_request: Any) -> None:
+    request = full_request(make_request)
+    changed = list(variants(request))
+    digests = {other.digest for other in changed} | {request.digest}
+    assert len(digests) == len(changed) + 1
+    # Of each block 10 values and 2 parts that may be missing; a third block; 3 of the shape, 3 more of the network;
+    # 10 of the recipe, 3 limits, 4 others.
+    assert len(changed) == 2 * (10 + 2) + 1 + 3 + 3 + 10 + 3 + 4
+
+
+def test_request_digest_of_equal_requests_is_equal(make_request: Any) -> None:
+    assert full_request(make_request).digest == full_request(make_request).digest
+
+
+def test_request_from_json_of_any_request_restores_it(make_request: Any) -> None:
+    request = full_request(make_request)
+    bare = make_request(block={"pool": None, "b": None, "skip": True, "dropout_rate": 0.1})
+    for original in (request, bare, *variants(request)):
+        restored = evaluation.request_from_json(original.to_json())
+        assert restored == original
+        assert hash(restored.network) == hash(original.network)
+        assert restored.digest == original.digest
+
+
+def test_canonical_json_of_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        evaluation.canonical_json({"a": float("nan")})
+
+
+def test_key_of_a_digest_is_its_first_64_bits() -> None:
+    key = evaluation.key_of("0000000100000002" + "f" * 48)
+    assert jax.random.key_data(key).tolist() == [1, 2]
+    assert jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+
+
+def test_key_of_other_digests_differs(make_request: Any) -> None:
+    keys = {tuple(jax.random.key_data(evaluation.key_of(make_request(seed=seed).digest)).tolist()) for seed in range(9)}
+    assert len(keys) == 9
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        # Convolution 3x3x1x4 and its norm 36 + 8, convolution 1x1x4x4 with bias 20, head (4 + 1) x 3: 79.
+        ({"max_parameters": 79}, None),
+        ({"max_parameters": 78}, ("too_many_parameters", "79 parameters, over fitness.max_parameters=78")),
+        # 2 x (36 x 36 before the pool, 9 x 16 after, 12 of the head): 2904.
+        ({"max_flops": 2904}, None),
+        ({"max_flops": 2903}, ("too_many_flops", "2904 flops, over fitness.max_flops=2903")),
+        ({"max_parameters": 1, "max_flops": 1}, ("too_many_parameters", "79 parameters, over fitness.max_parameters=1")),
+        ({}, None),
+    ],
+)
+def test_request_rejection_at_a_limit_counts_by_hand(
+    make_request: Any, limits: dict[str, int], expected: tuple[str, str] | None
+) -> None:
+    assert make_request(limits=limits).rejection() == expected
+
+
+def test_failure_of_a_request_has_the_worst_fitness(make_request: Any) -> None:
+    request = make_request()
+    failed = evaluation.failure(request, "diverged", "why", train_seconds=2.0)
+    assert (failed.digest, failed.status, failed.fitness, failed.reason) == (request.digest, "diverged", 0.0, "why")
+    assert (failed.losses, failed.train_seconds, failed.compile_seconds) == ((), 2.0, 0.0)
+
+
+def test_fitness_config_recipe_of_the_defaults_augments_nothing() -> None:
+    config = parse(FitnessConfig, default.get_config().fitness.to_dict())
+    recipe = config.recipe()
+    assert (recipe.flip, recipe.crop_padding) == (False, 0)
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (3, 256, "adam", 1e-3)
+    assert config.limits() == Limits(0.0, 0, 0)
+
+
+def test_environment_of_other_features_differs() -> None:
+    cached, recomputed = (json.loads(evaluation.environment(name)) for name in ("cached", "recomputed"))
+    assert cached == {**recomputed, "features": "cached"}
+    assert cached["backend"] == jax.default_backend()
+    assert cached["jax"] == jax.__version__
+    assert cached["device"] == jax.local_devices()[0].device_kind

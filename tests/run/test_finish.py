@@ -1,0 +1,255 @@
+"""Final training: when it ends, which weights it keeps, and that an interruption at any epoch changes nothing."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from vlga_jax.checks import InputError
+from vlga_jax.fitness.evaluation import Limits, Request
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
+from vlga_jax.run import finish
+from vlga_jax.run.finish import FinalConfig, FinalRequest, Progress, train_to_convergence, validation_accuracy
+from vlga_jax.run.tracking import NullListener
+from vlga_jax.training.features import PhaseData
+from vlga_jax.training.fit import Examples
+
+NUM_EPOCHS = 4
+CONFIG = FinalConfig(
+    epochs=NUM_EPOCHS,
+    patience=0,
+    init="searched",
+    use_all_data=False,
+    batch_size=8,
+    optimizer="adam",
+    learning_rate=0.05,
+    schedule="cosine",
+    warmup_epochs=1.0,
+    weight_decay=0.1,
+    label_smoothing=0.1,
+    flip=True,
+    crop_padding=1,
+)
+BLOCK = BlockSpec(ConvSpec(3, 3, True), None, None, False, 0.25)
+NETWORK = NetworkSpec((4, 4, 3), 2, "relu", "average", (BLOCK,))  # colour images, so that they are augmented
+RNG = np.random.default_rng(0)
+
+
+def examples(size: int) -> Examples:
+    return Examples(RNG.integers(0, 256, (size, 4, 4, 3)).astype(np.uint8), RNG.integers(0, 2, size).astype(np.int32))
+
+
+NOISE = PhaseData(examples(20), examples(31))  # nothing to learn: the validation accuracy goes up and down
+
+
+def request(**changes: Any) -> FinalRequest:
+    config = dataclasses.replace(CONFIG, **changes)
+    return FinalRequest(Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0), config)
+
+
+def searched() -> dict[str, Any]:
+    return initialise(jax.random.key(0), NETWORK)
+
+
+def never() -> dict[str, Any]:
+    raise AssertionError("the searched weights are not needed here")
+
+
+class Interrupted(BaseException):
+    """What stops a final training in the tests below."""
+
+
+class Watcher(NullListener):
+    """Notes what it is told, and stops the training after an epoch if asked to."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.stop_after, self.started, self.epochs, self.messages = stop_after, [], [], []  # type: ignore[var-annotated]
+
+    def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
+        self.started.append((num_epochs, first_epoch))
+
+    def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
+        self.epochs.append(epoch)
+        if epoch == self.stop_after:
+            raise Interrupted
+
+    def message(self, *, text: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_built_once() -> Iterator[None]:
+    """Equal plans have equal programs; the trainings below would compile theirs again and again."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(finish, "build", functools.cache(finish.build))
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Progress]:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    return train_to_convergence(request(), NOISE, searched, directory, NullListener())
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), one, other)
+
+
+def accuracy_of(variables: dict[str, Any], data: Examples) -> float:
+    logits: Any = ConvNet(NETWORK).apply(variables, np.float32(data.inputs) / np.float32(255), train=False)
+    return float((np.asarray(logits).argmax(axis=1) == data.labels).mean())
+
+
+def run_through(accuracies: list[float], patience: int) -> list[Progress]:
+    progress, seen = Progress(), []
+    for place, accuracy in enumerate(accuracies):
+        progress = progress.after(float(place), accuracy, patience)
+        seen.append(progress)
+    return seen
+
+
+def test_progress_after_each_epoch_keeps_the_earlier_of_equal_bests() -> None:
+    seen = run_through([0.5, 0.7, 0.6, 0.7, 0.8], patience=0)
+    assert [progress.best_epoch for progress in seen] == [0, 1, 1, 1, 4]
+    assert not any(progress.stopped for progress in seen)
+    assert seen[-1].losses == (0.0, 1.0, 2.0, 3.0, 4.0)
+    assert seen[-1].accuracies == (0.5, 0.7, 0.6, 0.7, 0.8)
+    assert validation_accuracy(seen[3]) == 0.7
+
+
+def test_progress_after_as_many_epochs_without_a_better_one_as_patience_stops() -> None:
+    assert [p.stopped for p in run_through([0.5, 0.4, 0.5, 0.6, 0.6, 0.6], patience=2)] == [0, 0, 1, 0, 0, 1]
+    assert [p.stopped for p in run_through([0.5, 0.5], patience=1)] == [False, True]
+
+
+def test_progress_after_a_first_epoch_that_gets_nothing_right_has_a_best() -> None:
+    assert run_through([0.0, 0.0], patience=5)[-1].best_epoch == 0
+
+
+def test_progress_after_epochs_without_validation_takes_the_last() -> None:
+    progress = Progress().after(2.0, None, 1).after(3.0, None, 1)
+    assert progress == Progress((2.0, 3.0), (), 1, False)
+    assert validation_accuracy(progress) is None
+
+
+def test_train_to_convergence_returns_the_weights_of_the_best_epoch_not_the_last(undisturbed: Any) -> None:
+    best, progress = undisturbed
+    assert len(progress.accuracies) == NUM_EPOCHS
+    assert progress.accuracies[progress.best_epoch] == max(progress.accuracies) > progress.accuracies[-1]
+    assert accuracy_of(best, NOISE.validation) == pytest.approx(max(progress.accuracies))
+
+
+@pytest.mark.parametrize("stops", [(0,), (1,), (2,), (3,), (0, 1, 3)])
+def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
+    stops: tuple[int, ...], undisturbed: Any, tmp_path: Path
+) -> None:
+    for stop in stops:
+        with pytest.raises(Interrupted):
+            train_to_convergence(request(), NOISE, searched, tmp_path, Watcher(stop_after=stop))
+    watcher = Watcher()
+    best, progress = train_to_convergence(request(), NOISE, never, tmp_path, watcher)
+    assert watcher.started == [(NUM_EPOCHS, stops[-1] + 1)]
+    assert watcher.epochs == list(range(stops[-1] + 1, NUM_EPOCHS))
+    assert progress == undisturbed[1]
+    assert_same_bits(best, undisturbed[0])
+
+
+def test_train_to_convergence_stops_when_patience_runs_out_and_stays_stopped(tmp_path: Path) -> None:
+    same = Examples(NOISE.validation.inputs, np.zeros(31, np.int32))
+    learnt = PhaseData(Examples(NOISE.train.inputs, np.zeros(20, np.int32)), same)  # all right from some epoch on
+    final = request(patience=1, epochs=50, learning_rate=0.1, warmup_epochs=0.0)
+    best, progress = train_to_convergence(final, learnt, searched, tmp_path, NullListener())
+    assert progress.stopped
+    assert len(progress.losses) == progress.best_epoch + 2 < 50
+    watcher = Watcher()
+    again, same_progress = train_to_convergence(final, learnt, never, tmp_path, watcher)
+    assert (same_progress, watcher.epochs) == (progress, [])
+    assert_same_bits(again, best)
+
+
+@pytest.mark.parametrize("use_all_data", [False, True])
+def test_train_to_convergence_learns_from_validation_images_only_with_all_data(
+    use_all_data: bool, tmp_path: Path
+) -> None:
+    dark, bright = (np.full((10, 4, 4, 3), value, np.uint8) for value in (20, 230))
+    images = PhaseData(Examples(dark, np.zeros(10, np.int32)), Examples(bright, np.ones(10, np.int32)))
+    final = request(use_all_data=use_all_data, epochs=8, learning_rate=0.1, warmup_epochs=0.0, patience=2)
+    best, progress = train_to_convergence(final, images, searched, tmp_path, NullListener())
+    assert accuracy_of(best, images.train) == 1.0
+    if use_all_data:
+        assert accuracy_of(best, images.validation) == 1.0
+        assert (len(progress.losses), progress.accuracies, progress.best_epoch) == (8, (), 7)  # never stopped early
+    else:
+        assert accuracy_of(best, images.validation) == 0.0  # no bright image was ever seen
+
+
+def test_train_to_convergence_starts_from_the_searched_weights_or_from_scratch(tmp_path: Path) -> None:
+    still: dict[str, Any] = {"learning_rate": 1e-30, "epochs": 1, "weight_decay": 0.0}
+    kept, _ = train_to_convergence(request(**still), NOISE, searched, tmp_path / "kept", NullListener())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-20), kept["params"], searched()["params"])
+    scratch, again = (
+        train_to_convergence(request(init="scratch", **still), NOISE, never, tmp_path / name, NullListener())[0]
+        for name in ("scratch", "again")
+    )
+    assert_same_bits(scratch, again)
+    kernels = [tree["params"]["block_0"]["a"]["conv"]["kernel"] for tree in (scratch, kept)]
+    assert (kernels[0] != kernels[1]).mean() > 0.9
+
+
+def test_train_to_convergence_that_diverges_at_once_names_the_learning_rate(tmp_path: Path) -> None:
+    final = request(learning_rate=1e30, weight_decay=1.0, warmup_epochs=0.0)
+    with pytest.raises(InputError) as error:
+        train_to_convergence(final, NOISE, searched, tmp_path, NullListener())
+    assert error.value.field == "config.final.learning_rate"
+    assert "\n" not in str(error.value)
+
+
+def test_train_to_convergence_that_diverges_later_keeps_the_best_so_far(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train_to_convergence(request(), NOISE, searched, tmp_path, Watcher(stop_after=1))
+    # The same checkpoints under a schedule that has reached its highest rate by now.
+    final = request(learning_rate=1e30, weight_decay=1.0, warmup_epochs=0.0)
+    watcher = Watcher()
+    best, progress = train_to_convergence(final, NOISE, never, tmp_path, watcher)
+    assert len(progress.losses) == 2
+    assert accuracy_of(best, NOISE.validation) == pytest.approx(max(progress.accuracies))
+    assert len(watcher.messages) == 1
+
+
+def test_recipe_augments_colour_images_only() -> None:
+    assert (CONFIG.recipe(3).flip, CONFIG.recipe(3).crop_padding) == (True, 1)
+    for num_channels in (1, 2, 4):
+        grey = CONFIG.recipe(num_channels)
+        assert (grey.flip, grey.crop_padding) == (False, 0)
+        assert grey == dataclasses.replace(CONFIG.recipe(3), flip=False, crop_padding=0)
+
+
+def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
+    changes: list[dict[str, Any]] = [
+        {"epochs": 5},
+        {"patience": 1},
+        {"init": "scratch"},
+        {"use_all_data": True},
+        {"batch_size": 9},
+        {"optimizer": "sgd"},
+        {"learning_rate": 0.06},
+        {"schedule": "constant"},
+        {"warmup_epochs": 2.0},
+        {"weight_decay": 0.2},
+        {"label_smoothing": 0.2},
+        {"flip": False},
+        {"crop_padding": 2},
+    ]
+    assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]
+    configs = [CONFIG, *(dataclasses.replace(CONFIG, **change) for change in changes)]
+    digests = {FinalRequest(request().request, config).digest for config in configs}
+    assert len(digests) == len(changes) + 1
+    assert FinalRequest(dataclasses.replace(request().request, seed=1), CONFIG).digest not in digests
+    assert request().digest in digests

@@ -1,0 +1,198 @@
+"""Cached features are the frozen prefix's outputs, however they were come by, and train the same networks."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from vlga_jax.fitness.evaluation import Limits, Request
+from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.training import memory
+from vlga_jax.training.data import DataConfig, load_training_data
+from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
+from vlga_jax.training.fit import Examples
+from vlga_jax.training.step import Recipe
+
+FIRST = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(3, 3, False), True, 0.5)
+SECOND = BlockSpec(ConvSpec(5, 1, True), PoolSpec("average", 2), None, False, 0.0)
+NETWORK = NetworkSpec((5, 6, 2), 3, "elu", "average", (FIRST, SECOND))
+PARENT = dataclasses.replace(NETWORK, blocks=NETWORK.blocks[:1])
+RNG = np.random.default_rng(0)
+
+
+def examples(size: int) -> Examples:
+    images = RNG.integers(0, 256, (size, 5, 6, 2)).astype(np.uint8)
+    return Examples(images, RNG.integers(0, 3, size).astype(np.int32))
+
+
+IMAGES = PhaseData(examples(300), examples(7))  # neither a multiple of any batch
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, Any]:
+    fresh = initialise(jax.random.key(0), NETWORK)
+    moved = jax.tree.map(lambda leaf: leaf + RNG.uniform(0.1, 0.5, leaf.shape), fresh["batch_stats"])
+    return {**fresh, "batch_stats": jax.tree.map(np.float32, moved)}
+
+
+@pytest.fixture(scope="module")
+def recomputed(variables: dict[str, Any]) -> PhaseData:
+    return PrefixFeatures(IMAGES).of("child", "parent", NETWORK, variables, 1)
+
+
+def inputs_and_labels(data: PhaseData) -> list[np.ndarray]:
+    return [np.asarray(part) for both in (data.train, data.validation) for part in (both.inputs, both.labels)]
+
+
+def test_features_are_the_outputs_of_the_last_block_of_the_whole_network(
+    recomputed: PhaseData, variables: dict[str, Any]
+) -> None:
+    whole = jax.jit(lambda x: ConvNet(NETWORK).apply(variables, x, train=False, capture_intermediates=True))
+    for images, features in ((IMAGES.train, recomputed.train), (IMAGES.validation, recomputed.validation)):
+        _, captured = whole(np.float32(images.inputs) / np.float32(255))
+        expected = captured["intermediates"]["block_1"]["__call__"][0]
+        assert features.inputs.shape == (len(images), 2, 2, 5)
+        assert features.inputs.dtype == np.float32
+        np.testing.assert_allclose(features.inputs, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(features.labels, images.labels)
+
+
+def test_features_continued_from_the_previous_phase_have_the_same_bits(
+    recomputed: PhaseData, variables: dict[str, Any]
+) -> None:
+    prefix = PrefixFeatures(IMAGES)
+    prefix.of("parent", None, PARENT, variables, 0)
+    continued = prefix.of("child", "parent", NETWORK, variables, 1)
+    for one, other in zip(inputs_and_labels(continued), inputs_and_labels(recomputed), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_features_of_an_image_do_not_depend_on_its_batch(recomputed: PhaseData, variables: dict[str, Any]) -> None:
+    order = np.random.default_rng(1).permutation(300)[:290]
+    assert isinstance(IMAGES.train.inputs, np.ndarray)
+    shuffled = Examples(IMAGES.train.inputs[order], np.asarray(IMAGES.train.labels)[order])
+    features = PrefixFeatures(PhaseData(shuffled, IMAGES.validation)).of("child", "parent", NETWORK, variables, 1)
+    np.testing.assert_array_equal(features.train.inputs, np.asarray(recomputed.train.inputs)[order])
+
+
+def spoiled(variables: dict[str, Any]) -> dict[str, Any]:
+    """The same variables with a first block that would be noticed if it were used."""
+    params = variables["params"]
+    return {**variables, "params": {**params, "block_0": jax.tree.map(lambda x: x * np.nan, params["block_0"])}}
+
+
+def test_features_of_a_child_of_the_newest_prefix_use_only_its_new_block(
+    recomputed: PhaseData, variables: dict[str, Any]
+) -> None:
+    prefix = PrefixFeatures(IMAGES)
+    prefix.of("parent", None, PARENT, variables, 0)
+    continued = prefix.of("child", "parent", NETWORK, spoiled(variables), 1)
+    np.testing.assert_array_equal(continued.train.inputs, recomputed.train.inputs)
+
+
+@pytest.mark.parametrize(("ancestor", "num_blocks"), [("stranger", 1), (None, 0)])
+def test_features_of_another_parents_child_start_from_the_images(
+    ancestor: str | None, num_blocks: int, variables: dict[str, Any]
+) -> None:
+    prefix = PrefixFeatures(IMAGES)
+    prefix.of("parent", None, PARENT, variables, 0)
+    features = prefix.of("child", ancestor, NETWORK, spoiled(variables), num_blocks)
+    assert np.isnan(features.train.inputs).all()
+
+
+def test_features_of_the_newest_prefix_are_remembered(variables: dict[str, Any]) -> None:
+    prefix = PrefixFeatures(IMAGES)
+    once = prefix.of("parent", None, PARENT, variables, 0)
+    assert prefix.of("parent", None, PARENT, spoiled(variables), 0) is once
+
+
+def test_fits_in_memory_up_to_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 3 * 3 * 3 * 10 * 4  # the first block leaves 3x3x3 float32 of each of ten examples
+    monkeypatch.setattr(memory, "host_bytes", lambda: 2 * needed)
+    assert fits_in_memory(NETWORK, 1, 10)
+    assert not fits_in_memory(NETWORK, 1, 11)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="data go to the device there")
+def test_to_device_if_it_fits_leaves_them_on_the_host_on_a_cpu() -> None:
+    assert to_device_if_it_fits(IMAGES) is IMAGES
+
+
+RECIPE = Recipe(
+    epochs=5,
+    batch_size=64,
+    optimizer="adam",
+    learning_rate=1e-2,
+    schedule="constant",
+    warmup_epochs=0.0,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    flip=False,
+    crop_padding=0,
+)
+DIGITS = DataConfig(
+    name="digits",
+    dir="",
+    num_train_examples=0,
+    num_test_examples=0,
+    validation_fraction=0.2,
+    split_seed=0,
+    image_size=0,
+    cache_dir="",
+)
+
+
+def test_training_on_features_gives_the_accuracies_of_training_on_images() -> None:
+    digits = load_training_data(DIGITS)
+    images = PhaseData(
+        Examples(digits.train_images, digits.train_labels), Examples(digits.validation_images, digits.validation_labels)
+    )
+    executors = [LocalExecutor(images, cache_features=cached, compile_threads=1) for cached in (True, False)]
+    appended = [  # per phase
+        [BlockSpec(ConvSpec(8, 3, True), PoolSpec("max", 2), ConvSpec(16, 3, True), False, 0.0)],
+        [
+            BlockSpec(ConvSpec(8, 3, True), None, None, True, 0.0),
+            BlockSpec(ConvSpec(4, 1, False), PoolSpec("average", 2), ConvSpec(8, 3, False), False, 0.25),
+        ],
+        [
+            BlockSpec(ConvSpec(8, 3, True), PoolSpec("max", 2), None, True, 0.0),
+            BlockSpec(ConvSpec(16, 1, False), None, None, False, 0.0),
+        ],
+    ]
+    blocks: tuple[BlockSpec, ...] = ()
+    ancestor: Ancestor | None = None
+    for phase, choices in enumerate(appended):
+        requests = [
+            Request(
+                network=NetworkSpec((8, 8, 1), 10, "relu", "average", (*blocks, choice)),
+                num_inherited=phase,
+                inherited_from=None if ancestor is None else ancestor.request.digest,
+                recipe=RECIPE,
+                limits=Limits(0.0, 0, 0),
+                data=digits.fingerprint,
+                seed=0,
+            )
+            for choice in choices
+        ]
+        cached, fresh = (list(executor.run(requests, ancestor)) for executor in executors)
+        for one, other in zip(cached, fresh, strict=True):
+            assert one.evaluation.status == other.evaluation.status == "ok"
+            assert abs(one.evaluation.fitness - other.evaluation.fitness) <= 1e-3
+            assert one.evaluation.fitness > 0.3  # it learned, so that equal is not equally nothing
+            np.testing.assert_allclose(one.evaluation.losses, other.evaluation.losses, rtol=1e-3)
+            if ancestor is not None:  # what was inherited, the very bits
+                for trained in (one, other):
+                    assert trained.variables is not None
+                    for collection, tree in ancestor.variables.items():
+                        for name in tree.keys() & {f"block_{index}" for index in range(phase)}:
+                            kept = trained.variables[collection][name]
+                            jax.tree.map(np.testing.assert_array_equal, kept, tree[name])
+        assert cached[0].variables is not None
+        blocks, ancestor = requests[0].network.blocks, Ancestor(requests[0], cached[0].variables)
+    for executor in executors:
+        executor.close()
