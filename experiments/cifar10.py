@@ -17,6 +17,5 @@ def get_config() -> ConfigDict:
     config.space.channels = (32, 64, 128, 256, 512)
     config.space.kernels = (1, 3, 5)
     config.space.batch_norm = (True,)
-    config.final.epochs = 60
     config.final.patience = 20
     return config

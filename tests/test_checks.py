@@ -19,6 +19,7 @@ class Inner:
 
 @dataclasses.dataclass(frozen=True)
 class Outer:
+    inner: Inner
     count: int = knob(at_least=1)
     seed: int = knob(at_least=0, at_most=2**32 - 1)
     flag: bool = knob()
@@ -31,7 +32,6 @@ class Outer:
     flags: tuple[bool, ...] = knob()
     kinds: tuple[str, ...] = knob(one_of=("relu", "elu", "tanh"))
     tags: tuple[str, ...] = knob(may_be_empty=True)
-    inner: Inner = dataclasses.field()
 
 
 GOOD: dict[str, Any] = {

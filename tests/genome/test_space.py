@@ -26,10 +26,8 @@ REPORT: dict[str, Any] = {
     "head_pool": "average",
 }
 """The choices of the course report; the paper's differ in the activations."""
-GENES = (
-    "activation a_channels a_kernel a_batch_norm include_pool pool_type include_b b_channels b_kernel b_batch_norm "
-    "include_skip dropout_rate"
-).split()
+GENES = ["activation", "a_channels", "a_kernel", "a_batch_norm", "include_pool", "pool_type", "include_b"]
+GENES += ["b_channels", "b_kernel", "b_batch_norm", "include_skip", "dropout_rate"]
 INDICES = [2, 6, 1, 0, 1, 0, 1, 5, 0, 1, 0, 0]
 VALUES: dict[str, Choice] = {
     "activation": "leaky_relu",

@@ -123,6 +123,8 @@ def test_seconds_left_nothing_to_train_is_unknown_rather_than_zero() -> None:
 
 def test_best_failed_and_equal_individuals_keep_the_first() -> None:
     view = started_view(Clock())
+    view.individual_finished(row=row(0.0, status="diverged"), seconds=1.0, replayed=False)
+    assert view.best is None and view.best_text() == "none yet"
     view.generation_finished([row(0.0, status="diverged"), row(0.7, individual=1), row(0.7, individual=2)])
     assert view.best is not None and view.best.individual == 1
     assert view.num_failed == 1

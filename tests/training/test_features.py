@@ -95,7 +95,7 @@ def test_features_of_a_child_of_the_newest_prefix_use_only_its_new_block(
     np.testing.assert_array_equal(continued.train.inputs, recomputed.train.inputs)
 
 
-@pytest.mark.parametrize(("ancestor", "num_blocks"), [("stranger", 1), (None, 0)])
+@pytest.mark.parametrize(("ancestor", "num_blocks"), [("stranger", 1), (None, 0), ("parent", 0)])
 def test_features_of_another_parents_child_start_from_the_images(
     ancestor: str | None, num_blocks: int, variables: dict[str, Any]
 ) -> None:
@@ -159,10 +159,7 @@ def test_training_on_features_gives_the_accuracies_of_training_on_images() -> No
             BlockSpec(ConvSpec(8, 3, True), None, None, True, 0.0),
             BlockSpec(ConvSpec(4, 1, False), PoolSpec("average", 2), ConvSpec(8, 3, False), False, 0.25),
         ],
-        [
-            BlockSpec(ConvSpec(8, 3, True), PoolSpec("max", 2), None, True, 0.0),
-            BlockSpec(ConvSpec(16, 1, False), None, None, False, 0.0),
-        ],
+        [BlockSpec(ConvSpec(8, 3, True), PoolSpec("max", 2), None, True, 0.0)],
     ]
     blocks: tuple[BlockSpec, ...] = ()
     ancestor: Ancestor | None = None
@@ -179,7 +176,8 @@ def test_training_on_features_gives_the_accuracies_of_training_on_images() -> No
             )
             for choice in choices
         ]
-        cached, fresh = (list(executor.run(requests, ancestor)) for executor in executors)
+        cached = list(executors[0].run(requests, ancestor))
+        fresh = list(executors[1].run(requests, ancestor)) if phase else cached  # the first phase has no prefix
         for one, other in zip(cached, fresh, strict=True):
             assert one.evaluation.status == other.evaluation.status == "ok"
             assert abs(one.evaluation.fitness - other.evaluation.fitness) <= 1e-3

@@ -115,13 +115,14 @@ def test_train_step_with_a_frozen_prefix_adds_its_forward_convolutions_only() ->
 
 
 def test_gradient_with_respect_to_frozen_blocks_is_exactly_zero() -> None:
-    variables = initialise(jax.random.key(0), NETWORK)
+    spec = NetworkSpec((6, 6, 1), 3, "relu", "average", (NEW, NEW))
+    variables = initialise(jax.random.key(0), spec)
     images = jnp.asarray(TRAIN.inputs[:8], jnp.float32)
 
     def loss(params: Any, stopped: bool) -> Any:
-        params = stop_frozen_gradients(params, 2) if stopped else params
-        logits, _ = ConvNet(NETWORK).apply(
-            {**variables, "params": params}, images, train=True, num_frozen=2, mutable=["batch_stats"]
+        params = stop_frozen_gradients(params, 1) if stopped else params
+        logits, _ = ConvNet(spec).apply(
+            {**variables, "params": params}, images, train=True, num_frozen=1, mutable=["batch_stats"]
         )
         return (logits**2).sum()
 
@@ -129,4 +130,4 @@ def test_gradient_with_respect_to_frozen_blocks_is_exactly_zero() -> None:
         grads = jax.jit(jax.grad(loss), static_argnums=1)(variables["params"], stopped)
         for name, subtree in grads.items():
             largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(subtree))
-            assert largest == 0.0 if name in ("block_0", "block_1") else largest > 0.0
+            assert largest == 0.0 if name == "block_0" else largest > 0.0

@@ -6,7 +6,7 @@ immutable, and a function of the key and the fitness values alone: replaying the
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import PRNGKeyArray
 
@@ -55,6 +55,7 @@ class Champion:
 State = TypeVar("State")
 
 
+@runtime_checkable
 class Strategy(Protocol[State]):
     """Functions from state to state; `key` is the run's root for evolution, folded by phase and generation within."""
 

@@ -144,7 +144,7 @@ def _open(path: Path, field: str, *, read_only: bool) -> sqlite3.Connection:
             if version not in (0, SCHEMA_VERSION):
                 remedy = f"is a ledger of version {version}; this program reads {SCHEMA_VERSION}"
                 raise InputError(field, str(path), remedy)
-            if not read_only:
+            if not read_only and version == 0:
                 database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             database.execute("SELECT digest, environment FROM evaluations LIMIT 1")
         except sqlite3.Error as error:
