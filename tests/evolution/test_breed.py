@@ -22,9 +22,9 @@ MakeConfig = Callable[..., SearchConfig]
 AssertShares = Callable[[object, int, object], None]
 NUM_KEYS = 3000
 NAN = math.nan
-NUM_CHOICES = np.array([9, 9, 9, 1, 9, 9, 9, 9], np.int32)
+NUM_CHOICES = np.array([10, 10, 10, 1, 10, 10, 10, 10], np.int32)
 FREE = np.array([True, True, False, False, True, True, True, True])
-GENES = np.random.default_rng(0).integers(0, NUM_CHOICES, (10, 8), dtype=np.int32)
+GENES = np.where(NUM_CHOICES > 1, np.arange(10, dtype=np.int32)[:, None], 0)  # a gene tells whose it was
 FITNESS = [0.5, 0.1, 0.3, 0.9, 0.8, 0.2, 0.7, 0.6, 0.0, 0.4]
 FITTEST = [3, 4, 6, 7, 0]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -56,6 +56,10 @@ def breed_over_keys(config: SearchConfig) -> Offspring:
 
 def of_origin(offspring: Offspring, name: str) -> np.ndarray:
     return np.asarray(offspring.origin) == ORIGINS.index(name)
+
+
+def binomial(trials: int, prob: float) -> list[float]:
+    return [math.comb(trials, n) * prob**n * (1 - prob) ** (trials - n) for n in range(trials + 1)]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -110,8 +114,7 @@ def test_breed_over_many_keys_lets_half_and_a_fifth_of_the_rest_survive(
 ) -> None:
     new = breed_over_keys(make_config())
     numbers = (~of_origin(new, "child")).sum(axis=1)
-    expected = [math.comb(5, n) * 0.2**n * 0.8 ** (5 - n) for n in range(6)]
-    assert_shares(np.bincount(numbers, minlength=11), NUM_KEYS, [0] * 5 + expected)
+    assert_shares(np.bincount(numbers, minlength=11), NUM_KEYS, [0.0] * 5 + binomial(5, 0.2))
     kept = np.where(of_origin(new, "child"), -1, new.parents[:, :, 0])
     counts = [(kept == place).sum() for place in range(10)]
     assert_shares(counts, NUM_KEYS, [1.0 if place in FITTEST else 0.2 for place in range(10)])
@@ -125,6 +128,22 @@ def test_breed_over_many_keys_mutates_survivors_at_the_rate(
     assert_shares(mutants[:, :5].sum(axis=0), NUM_KEYS, 0.1)
     lucky = ~of_origin(new, "child")[:, 5:]
     assert_shares(mutants[:, 5:].sum(), int(lucky.sum()), 0.1)
+
+
+def test_breed_over_many_keys_draws_for_each_individual_by_itself(
+    make_config: MakeConfig, assert_shares: AssertShares
+) -> None:
+    mutants = of_origin(breed_over_keys(make_config()), "mutant")[:, :5].sum(axis=1)
+    assert_shares(np.bincount(mutants, minlength=6), NUM_KEYS, binomial(5, 0.1))
+
+    mutated = breed_over_keys(make_config(**VARIANTS["elites"]))  # all but two
+    place = (mutated.genes != mutated.parents[:, :, :1])[:, 2:4, FREE].argmax(axis=2)
+    assert_shares((place[:, 0] == place[:, 1]).sum(), NUM_KEYS, 1 / FREE.sum())
+
+    new = breed_over_keys(make_config(**VARIANTS["uniform_parents"]))  # the last five are children
+    assert_shares((new.parents[:, 5] == new.parents[:, 6]).all(axis=1).sum(), NUM_KEYS, 1 / 20)
+    from_father = (new.genes == new.parents[:, :, 1:])[:, 5:, FREE]
+    assert_shares((from_father[:, 0] == from_father[:, 1]).sum(axis=0), NUM_KEYS, 0.5)
 
 
 @pytest.mark.parametrize(

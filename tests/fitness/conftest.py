@@ -43,8 +43,8 @@ MakeRequest = Callable[..., Request]
 def make_request() -> MakeRequest:
     """Builds a request for one block on 6x6 images of three classes, with fields changed.
 
-    `block` changes the last block, `recipe` and `limits` change their fields; `heir_of` makes it a request for a network
-    whose first blocks are that request's, frozen, and which adds one.
+    `block` changes the last block, `recipe` and `limits` change their fields; `heir_of` makes it a request for that
+    request's blocks, frozen, and one more.
     """
 
     def make(

@@ -114,7 +114,10 @@ def test_key_of_other_digests_differs(make_request: Any) -> None:
         # 2 x (36 x 36 before the pool, 9 x 16 after, 12 of the head): 2904.
         ({"max_flops": 2904}, None),
         ({"max_flops": 2903}, ("too_many_flops", "2904 flops, over fitness.max_flops=2903")),
-        ({"max_parameters": 1, "max_flops": 1}, ("too_many_parameters", "79 parameters, over fitness.max_parameters=1")),
+        (
+            {"max_parameters": 1, "max_flops": 1},
+            ("too_many_parameters", "79 parameters, over fitness.max_parameters=1"),
+        ),
         ({}, None),
     ],
 )

@@ -21,7 +21,7 @@ from vlga_jax.training.features import PhaseData
 
 
 class TableExecutor(LocalExecutor):
-    """Answers with the fitness, or the failure, that a table holds for a request's seed; remembers what it was asked."""
+    """Answers with the fitness, or the failure, that a table holds for a request's seed; remembers what was asked."""
 
     def __init__(self, answers: dict[int, float | str | Exception]):
         self.answers = answers
@@ -208,7 +208,9 @@ def test_evaluate_of_a_failure_records_it_and_goes_on(open_bench: Any, make_requ
     assert bench.ledger.find(requests[0].digest) == failed
     assert (trained.status, trained.fitness) == ("ok", 0.5)
     again = open_bench(TableExecutor({}))
-    assert [evaluation for evaluation, _ in again.evaluate(requests)] == [failed, trained], "replayed, not decided again"
+    assert [evaluation for evaluation, _ in again.evaluate(requests)] == [failed, trained], (
+        "replayed, not decided again"
+    )
 
 
 @pytest.mark.parametrize("error", [TypeError("a bug"), RuntimeError("INTERNAL: a bug")])

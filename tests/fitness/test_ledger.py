@@ -235,7 +235,9 @@ def test_record_beside_two_reading_processes_disturbs_none(path: Path, make_requ
     num_rows = 60
     with opened(path) as ledger:
         readers = [
-            subprocess.Popen([sys.executable, "-c", _READER, str(path), str(num_rows)], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", _READER, str(path), str(num_rows)], stdout=subprocess.PIPE, text=True
+            )
             for _ in range(2)
         ]
         for reader in readers:
@@ -277,7 +279,9 @@ def test_schema_in_the_docstring_is_what_the_file_holds(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         actual = {table: [row[1:3] for row in database.execute(f"PRAGMA table_info({table})")] for table in tables}
-        keys = {table: [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[5]] for table in tables}
+        keys = {
+            table: [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[5]] for table in tables
+        }
         assert version is not None
         assert database.execute("PRAGMA user_version").fetchone() == (int(version[1]),)
     assert documented == actual

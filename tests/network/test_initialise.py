@@ -6,6 +6,7 @@ from typing import Any
 import chex
 import jax
 import jax.monitoring
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -37,7 +38,7 @@ def leaf_at(tree: dict[str, Any], path: tuple[str, ...]) -> Any:
 
 @pytest.fixture(scope="module")
 def flax_variables() -> Any:
-    images = np.zeros((1, *SPEC.input_shape), np.float32)
+    images = jnp.zeros((1, *SPEC.input_shape))
     return jax.jit(lambda key: ConvNet(SPEC).init({"params": key}, images, train=False))(jax.random.key(0))
 
 

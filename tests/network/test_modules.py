@@ -188,9 +188,8 @@ def test_network_with_frozen_blocks_runs_them_in_inference_mode() -> None:
     spec = NETWORKS[0]
     variables = random_variables(spec, seed=3)
     x = np.random.default_rng(4).uniform(0.0, 1.0, (6, *spec.input_shape)).astype(np.float32)
-    logits, updated = jax.jit(
-        lambda variables: ConvNet(spec).apply(variables, x, train=True, num_frozen=1, mutable=["batch_stats"])
-    )(variables)
+    apply = jax.jit(lambda x: ConvNet(spec).apply(variables, x, train=True, num_frozen=1, mutable=["batch_stats"]))
+    logits, updated = apply(x)
     expected, expected_stats = reference_network(variables, spec, x, train=True, num_frozen=1)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     stats = updated["batch_stats"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import jax
 import pytest
@@ -12,24 +13,27 @@ from hypothesis import strategies as st
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec, count_flops, count_parameters, from_json
 
-convs = st.builds(ConvSpec, st.integers(1, 6), st.sampled_from((1, 3, 5)), st.booleans())
-pools = st.builds(PoolSpec, st.sampled_from(("max", "average")), st.sampled_from((1, 2)))
-blocks = st.builds(
-    BlockSpec,
-    a=convs,
-    pool=st.none() | pools,
-    b=st.none() | convs,
-    skip=st.booleans(),
-    dropout_rate=st.sampled_from((0.0, 0.25)),
+convs = st.tuples(st.integers(1, 6), st.sampled_from((1, 3, 5)), st.booleans())
+pools = st.tuples(st.sampled_from(("max", "average")), st.sampled_from((1, 2)))
+blocks = st.tuples(convs, st.none() | pools, st.none() | convs, st.booleans(), st.sampled_from((0.0, 0.25)))
+networks = st.tuples(
+    st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+    st.integers(2, 11),
+    st.sampled_from(("relu", "elu", "leaky_relu", "tanh", "selu")),
+    st.sampled_from(("average", "max")),
+    st.lists(blocks, min_size=1, max_size=3),
 )
-specs = st.builds(
-    NetworkSpec,
-    input_shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
-    num_classes=st.integers(2, 11),
-    activation=st.sampled_from(("relu", "elu", "leaky_relu", "tanh", "selu")),
-    head_pool=st.sampled_from(("average", "max")),
-    blocks=st.lists(blocks, min_size=1, max_size=3).map(tuple),
-)
+
+
+def built(network: Any) -> NetworkSpec:
+    """The spec of drawn values; not built while drawing, because the shape checker's use of `random` disturbs that."""
+    input_shape, num_classes, activation, head_pool, blocks = network
+    specs = [
+        BlockSpec(ConvSpec(*a), pool and PoolSpec(*pool), b and ConvSpec(*b), skip, rate)
+        for a, pool, b, skip, rate in blocks
+    ]
+    return NetworkSpec(input_shape, num_classes, activation, head_pool, tuple(specs))
+
 
 # 5x7 images of 3 channels; max pool of stride 2 to 3x4, then average pool of stride 1, then nothing.
 ODD = NetworkSpec(
@@ -46,8 +50,9 @@ ODD = NetworkSpec(
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(spec=specs)
-def test_from_json_of_a_written_spec_is_equal_and_hashes_alike(spec: NetworkSpec) -> None:
+@given(network=networks)
+def test_from_json_of_a_written_spec_is_equal_and_hashes_alike(network: Any) -> None:
+    spec = built(network)
     read = from_json(json.loads(json.dumps(spec.to_json())))
     assert read == spec
     assert hash(read) == hash(spec)
@@ -74,8 +79,9 @@ def test_to_json_of_different_specs_differs(change: dict[str, object]) -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=15)
-@given(spec=specs)
-def test_count_parameters_of_any_spec_is_the_size_of_its_tree(spec: NetworkSpec) -> None:
+@given(network=networks)
+def test_count_parameters_of_any_spec_is_the_size_of_its_tree(network: Any) -> None:
+    spec = built(network)
     leaves = jax.tree.leaves(variable_shapes(spec)["params"])
     assert count_parameters(spec) == sum(math.prod(leaf.shape) for leaf in leaves)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -103,7 +104,8 @@ def assert_same_bits(one: Any, other: Any) -> None:
 
 
 def accuracy_of(variables: dict[str, Any], data: Examples) -> float:
-    logits: Any = ConvNet(NETWORK).apply(variables, np.float32(data.inputs) / np.float32(255), train=False)
+    inputs = jnp.asarray(data.inputs, jnp.float32) / 255
+    logits: Any = ConvNet(NETWORK).apply(variables, inputs, train=False)
     return float((np.asarray(logits).argmax(axis=1) == data.labels).mean())
 
 

@@ -99,8 +99,17 @@ def test_write_atomically_makes_the_content_durable_before_it_replaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    for name in ("fsync", "replace"):
+
+    def logged(name: str) -> Any:
         function = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, n=name, f=function: (calls.append(n), f(*args))[1])
+
+        def call(*args: Any) -> None:
+            calls.append(name)
+            function(*args)
+
+        return call
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, logged(name))
     history.write_atomically(tmp_path / "history.csv", "text")
     assert calls == ["fsync", "replace"]

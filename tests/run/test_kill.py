@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 NUM_KILLS = int(os.environ.get("VLGA_KILLS", "3"))
 SEED = int(os.environ.get("VLGA_KILL_SEED", "0"))
 _POLL_SECONDS = 0.002
@@ -108,7 +106,12 @@ def left_over(workdir: Path) -> list[str]:
 
 
 def test_main_killed_at_random_moments_ends_in_the_same_bytes(
-    finished: Any, cache_home: Path, start_main: StartMain, outcome_of: OutcomeOf, ledger_rows: LedgerRows, tmp_path: Path
+    finished: Any,
+    cache_home: Path,
+    start_main: StartMain,
+    outcome_of: OutcomeOf,
+    ledger_rows: LedgerRows,
+    tmp_path: Path,
 ) -> None:
     # A kill may leave a part of a program in the compilation cache, which other tests should not meet.
     cache_home = Path(shutil.copytree(cache_home, tmp_path / "cache_home"))
@@ -164,7 +167,12 @@ sys.exit(main.main(sys.argv))
 
 
 def test_main_killed_at_the_worst_moments_ends_in_the_same_bytes(
-    finished: Any, cache_home: Path, start_main: StartMain, outcome_of: OutcomeOf, ledger_rows: LedgerRows, tmp_path: Path
+    finished: Any,
+    cache_home: Path,
+    start_main: StartMain,
+    outcome_of: OutcomeOf,
+    ledger_rows: LedgerRows,
+    tmp_path: Path,
 ) -> None:
     workdir = tmp_path / "run"
 
@@ -186,8 +194,3 @@ def test_main_killed_at_the_worst_moments_ends_in_the_same_bytes(
     assert outcome_of(workdir) == outcome_of(finished.workdir)
     assert ledger_rows(workdir) == rows
     assert left_over(workdir) == []
-
-
-@pytest.mark.parametrize("name", ["finished"])
-def test_left_over_of_an_undisturbed_run_is_nothing(name: str, request: pytest.FixtureRequest) -> None:
-    assert left_over(request.getfixturevalue(name).workdir) == []

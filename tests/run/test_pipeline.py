@@ -76,7 +76,9 @@ def test_run_to_the_end_writes_a_history_of_each_individual(finished: Any, ledge
             assert set(parents) <= set(range(4)) and row.parent_a != row.parent_b
         else:
             assert row.origin in ("survivor", "mutant") and row.parent_a in range(4) and row.parent_b is None
-    recorded = {digest: (status, fitness) for digest, _, _, status, fitness, *_ in ledger_rows(finished.workdir).values()}
+    recorded = {
+        digest: (status, fitness) for digest, _, _, status, fitness, *_ in ledger_rows(finished.workdir).values()
+    }
     assert {row.network: (row.status, row.fitness) for row in rows} == recorded
     assert len({row.fitness for row in rows}) > 3, "a search among equals would show nothing"
 
@@ -240,7 +242,9 @@ def test_run_in_which_no_network_may_be_trained_is_refused_and_can_be_read_up(
 ) -> None:
     config = make_config({"fitness.max_parameters": 10})
     for _ in range(2):
-        with pytest.raises(InputError, match=r"no network could be trained: \d+ parameters, over fitness.max_parameters"):
+        with pytest.raises(
+            InputError, match=r"no network could be trained: \d+ parameters, over fitness.max_parameters"
+        ):
             pipeline.run(config, tmp_path)
     rows = list(ledger_rows(tmp_path).values())
     assert rows and {(row[3], row[4]) for row in rows} == {("too_many_parameters", 0.0)}

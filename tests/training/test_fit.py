@@ -1,6 +1,7 @@
 """Training runs: what every epoch shows, what it repeats bit for bit, and how it fails."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections import Counter
@@ -91,9 +92,12 @@ def assert_same_bits(one: Any, other: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.array(a), np.array(b), strict=True), one, other)
 
 
+programs_of = functools.cache(build)  # equal plans have equal programs
+
+
 @pytest.fixture(scope="module")
 def programs() -> Programs:
-    return build(PLAN)
+    return programs_of(PLAN)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +114,7 @@ def test_run_epochs_shows_every_example_each_epoch_and_fills_the_last_batch_from
         train = Examples(jnp.asarray(train.inputs), jnp.asarray(train.labels))
     state = pixel_state(plan, [0.0, 1.0], [0.0, 0.0])
     patterns = []
-    for end in run_epochs(plan, build(plan), state, train, None, jax.random.key(2)):
+    for end in run_epochs(plan, programs_of(plan), state, train, None, jax.random.key(2)):
         total = end.loss * 2 * 4 / 20  # two steps of four; digit k counts how often example k was shown
         patterns.append(f"{round(total):05d}")
         assert Counter(patterns[-1]) == {"1": 2, "2": 3}, "five examples in eight places: three come twice"
@@ -123,7 +127,7 @@ def test_run_epochs_on_the_device_in_one_program_agrees_with_steps_driven_from_t
 ) -> None:
     plan = dataclasses.replace(PLAN, whole_epochs=True)
     train = Examples(jnp.asarray(TRAIN.inputs), jnp.asarray(TRAIN.labels))
-    ends = run_epochs(plan, build(plan), start(), train, None, jax.random.key(1))
+    ends = run_epochs(plan, programs_of(plan), start(), train, None, jax.random.key(1))
     for end, expected in zip(ends, undisturbed, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), end.state, expected)
 
@@ -185,7 +189,7 @@ def test_plan_with_fewer_examples_than_a_batch_takes_them_all_in_one_step() -> N
 
 def test_count_correct_of_any_number_of_examples_is_numpys() -> None:
     plan = pixel_plan(num_classes=3, num_train=4)
-    compiled = build(plan)
+    compiled = programs_of(plan)
     state = jax.tree.map(jnp.asarray, pixel_state(plan, [0.0, 1.0, 2.0], [1.0, 0.0, -4.0]))
     for size in (1, 255, 256, 257, 700):
         values = RNG.uniform(0.0, 6.0, size)
@@ -202,7 +206,11 @@ def test_run_epochs_on_one_value_that_is_no_number_diverges(place: int) -> None:
     values = np.ones(5)
     values[place] = np.nan
     with pytest.raises(TrainingFailure) as failure:
-        next(run_epochs(plan, build(plan), pixel_state(plan, [0, 1], [0, 0]), pixels(values, np.zeros(5)), None, KEY))
+        next(
+            run_epochs(
+                plan, programs_of(plan), pixel_state(plan, [0, 1], [0, 0]), pixels(values, np.zeros(5)), None, KEY
+            )
+        )
     assert failure.value.status == "diverged"
 
 
@@ -214,7 +222,7 @@ def test_run_epochs_with_a_huge_learning_rate_diverges() -> None:
     plan = dataclasses.replace(pixel_plan(num_classes=2, num_train=5), recipe=recipe)
     state, train = pixel_state(plan, [0, 1], [0, 0]), pixels(np.ones(5), np.arange(5) % 2)
     with pytest.raises(TrainingFailure) as failure:
-        list(run_epochs(plan, build(plan), state, train, None, KEY))
+        list(run_epochs(plan, programs_of(plan), state, train, None, KEY))
     assert failure.value.status == "diverged"
     assert "\n" not in failure.value.reason
 

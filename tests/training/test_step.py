@@ -210,7 +210,7 @@ def test_train_step_on_values_that_are_not_finite_says_so_for_good() -> None:
 def test_eval_step_counts_right_answers_and_never_padding() -> None:
     variables = initialise(jax.random.key(2), SPEC)
     data = batch()
-    logits: Any = ConvNet(SPEC).apply(variables, np.float32(data.inputs) / np.float32(255), train=False)
+    logits: Any = ConvNet(SPEC).apply(variables, jnp.asarray(data.inputs, jnp.float32) / 255, train=False)
     right = np.asarray(logits).argmax(axis=1).astype(np.int32)
     evaluate = jax.jit(make_eval_step(SPEC))
     for labels, count in [
@@ -225,8 +225,8 @@ def test_eval_step_counts_right_answers_and_never_padding() -> None:
 
 
 def test_scale_images_divides_bytes_and_passes_features() -> None:
-    np.testing.assert_allclose(scale_images(jnp.array([0, 51, 255], jnp.uint8)), [0, 0.2, 1], rtol=1e-6)
-    features = jnp.array([-3.0, 300.0])
+    np.testing.assert_allclose(scale_images(jnp.array([[[[0, 51, 255]]]], jnp.uint8)), [[[[0, 0.2, 1]]]], rtol=1e-6)
+    features = jnp.array([[[[-3.0, 300.0]]]])
     assert scale_images(features) is features
 
 

@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def pool(x: Images, spec: PoolSpec) -> Images:
+def pool(x: Images, spec: PoolSpec) -> Float[Array, "batch out_height out_width channels"]:
     """Returns the 2x2 pool of `x`, 'same': windows that reach over the lower and right edge see only what is inside.
 
     Each of the window's four taps is a shifted, strided slice; the pool is their maximum or mean.
@@ -75,7 +75,7 @@ class ConvUnit(nn.Module):
     activation: str
 
     @nn.compact
-    def __call__(self, x: Images, *, train: bool) -> Images:
+    def __call__(self, x: Images, *, train: bool) -> Float[Array, "batch height width out_channels"]:
         x = nn.Conv(
             self.spec.channels, (self.spec.kernel, self.spec.kernel), use_bias=not self.spec.batch_norm, name="conv"
         )(x)
@@ -93,7 +93,9 @@ class ConvBlock(nn.Module):
     activation: str
 
     @nn.compact
-    def __call__(self, x: Images, *, train: bool, dropout_key: PRNGKeyArray | None = None) -> Images:
+    def __call__(
+        self, x: Images, *, train: bool, dropout_key: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch out_height out_width out_channels"]:
         inputs = x
         x = ConvUnit(self.spec.a, self.activation, name="a")(x, train=train)
         if self.spec.pool is not None:

@@ -25,9 +25,7 @@ def open_executor(images: PhaseData) -> Iterator[OpenExecutor]:
     with contextlib.ExitStack() as stack:
 
         def open_one(*, cache_features: bool = True, compile_threads: int = 1, **options: Any) -> LocalExecutor:
-            executor = LocalExecutor(
-                images, cache_features=cache_features, compile_threads=compile_threads, **options
-            )
+            executor = LocalExecutor(images, cache_features=cache_features, compile_threads=compile_threads, **options)
             return stack.enter_context(contextlib.closing(executor))
 
         yield open_one
@@ -92,9 +90,12 @@ def test_run_in_any_order_company_and_threads_gives_the_same_bits(
     assert answers(same, [middle]) == answers(same, [middle]), "also when its programs were used before"
 
 
-def test_run_of_another_seed_gives_other_bits(open_executor: OpenExecutor, make_request: Any) -> None:
-    first, second = answers(open_executor(), [make_request(seed=0), make_request(seed=1)]).values()
-    assert first[1:] != second[1:]
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"data": "elsewhere"}])
+def test_run_of_an_equal_network_under_another_digest_gives_other_bits(
+    open_executor: OpenExecutor, make_request: Any, changes: dict[str, Any]
+) -> None:
+    first, second = answers(open_executor(), [make_request(), make_request(**changes)]).values()
+    assert first[1:] != second[1:], "the key comes from the digest"
 
 
 @pytest.mark.parametrize("cache_features", [True, False])
