@@ -9,9 +9,10 @@
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
-# Every call of the package has its annotated types and shapes checked while tests run; an int passes as a float.
+# Where shapes are annotated, every call has them checked while tests run; an int passes as a float.
+CHECKED := vlga_jax.genome,vlga_jax.evolution,vlga_jax.network,vlga_jax.training.step
 CHECKER := beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
-CHECK_SHAPES ?= '--jaxtyping-packages=vlga_jax,$(CHECKER)'
+CHECK_SHAPES ?= '--jaxtyping-packages=$(CHECKED),$(CHECKER)'
 VENV := .venv
 BIN := $(VENV)/bin
 

@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
         print(__doc__)
         print(configuration.help_text(_DEFAULT_EXPERIMENT))
         return 0
+    workdir = None
     try:
         command_line = configuration.read_command_line(argv, _DEFAULT_EXPERIMENT)
         from vlga_jax.run.pipeline import RunConfig, run  # imports JAX, which takes seconds
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        print(f"interrupted; to continue, repeat the command with --workdir={workdir}", file=sys.stderr)
         return 130
     return 0
 

@@ -261,3 +261,9 @@ def test_configure_backend_keeps_programs_in_the_users_cache(
     configure_backend(config_of("--config.fitness.deterministic=false"))
     assert Path(updated["jax_compilation_cache_dir"]).is_relative_to(tmp_path)
     assert updated["jax_persistent_cache_min_compile_time_secs"] == 0
+
+
+def test_configure_backend_pins_what_results_depend_on(updated: dict[str, Any]) -> None:
+    configure_backend(config_of())
+    pinned = {name: updated[name] for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")}
+    assert list(pinned.values()) == [False, "threefry2x32", True]

@@ -67,7 +67,7 @@ def refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         ("--config.space.channels=()", "config.space.channels=()", "must not be empty; give at least one value"),
         ("--config.space.channels=8.5", "config.space.channels=(8.5,)", "must be a whole number"),
         ("--config.space.channels=8,x", "config.space.channels=('8,x',)", "must be a whole number"),
-        ("--config.space.channels=8,0", "config.space.channels=(8, 0)", "must be at least 1"),
+        ("--config.space.channels=8,0", "config.space.channels=(8, 0)", "at least 1 and at most 65536"),
         ("--config.space.channels=8,8", "config.space.channels=(8, 8)", "give each once"),
         ("--config.space.channels=(8,16", "config.space.channels='(8,16'", "must be a list of values, as in 8,16"),
         ("--config.space.kernels=3,4", "config.space.kernels=(3, 4)", "must be odd"),
@@ -103,6 +103,11 @@ def test_main_of_a_bad_argument_refuses_it_and_leaves_nothing(
 
 def test_main_of_a_switch_with_its_value_apart_refuses_the_value(refuse: Refuse) -> None:
     assert refuse("--config.final.flip", "False").startswith("argument='False': is no flag")
+
+
+def test_main_of_several_overrides_names_the_one_that_is_wrong(refuse: Refuse) -> None:
+    line = refuse("--config.tracking.wandb=offline", "--config.tracking.wandb_timeout_seconds=soon", "--config.seed=1")
+    assert line == "config.tracking.wandb_timeout_seconds='soon': must be a number"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,7 @@ def test_main_of_a_missing_data_set_names_the_command_that_prepares_it(refuse: R
     line = refuse("--config.data.name=cifar10", f"--config.data.dir={tmp_path}/nowhere")
     assert line.startswith("config.data.name='cifar10': is not prepared in ")
     assert f"`python -m vlga_jax.training.data prepare cifar10 --dir={tmp_path}/nowhere`" in line
+    assert not Path("run/config.json").exists()  # so that the corrected command may use the directory
 
 
 @pytest.mark.parametrize("below", ["", "/below"])
@@ -200,6 +206,7 @@ def test_main_of_a_ledger_that_is_none_refuses_it(
     make(path)
     line = refuse(f"--config.fitness.ledger={path}")
     assert line.startswith(f"config.fitness.ledger='{path}': {remedy}")
+    assert not Path("run/config.json").exists()
 
 
 def test_main_of_a_workdir_whose_ledger_is_broken_leaves_it_alone(refuse: Refuse) -> None:
@@ -234,7 +241,7 @@ def test_main_of_an_interrupted_run_says_how_to_continue(
     monkeypatch.setattr(pipeline, "run", interrupt)
     monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
     assert main.main(["main.py", "--workdir=here"]) == 130
-    assert capsys.readouterr().err.splitlines() == ["interrupted; the same command continues"]
+    assert capsys.readouterr().err.splitlines() == ["interrupted; to continue, repeat the command with --workdir=here"]
 
 
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,9 @@
 
 import dataclasses
 import difflib
-import hashlib
 import importlib.util
 import itertools
 import os
-import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +17,17 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.checks import KINDS, InputError
+from vlga_jax.training.processor import processor
 
 if TYPE_CHECKING:
     import vlga_jax.run.pipeline  # imports JAX
 
+# Whatever the environment says: results, and the types of compiled programs, depend on these.
+_PINNED = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
 
@@ -66,7 +71,7 @@ def read_command_line(argv: Sequence[str], default_experiment: Path) -> CommandL
 
 
 def configure_backend(config: "vlga_jax.run.pipeline.RunConfig") -> None:
-    """Sets what must be set before JAX first touches a device: deterministic GPU kernels and the compilation cache."""
+    """Sets what must be set before JAX first touches a device: its random numbers, kernels and compilation cache."""
     import jax
 
     if config.fitness.deterministic:
@@ -74,23 +79,17 @@ def configure_backend(config: "vlga_jax.run.pipeline.RunConfig") -> None:
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache_home / "vlga_jax" / "xla" / _processor()))
+        # By processor: JAX's cache does not tell them apart, and a home directory may be shared by unlike machines.
+        jax.config.update("jax_compilation_cache_dir", str(cache_home / "vlga_jax" / "xla" / processor()))
         jax.config.update("jax_compilation_cache_max_size", 4 * 1024**3)
+    for name, value in _PINNED.items():
+        jax.config.update(name, value)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _processor() -> str:
-    """Names what this processor can do: JAX's cache does not, and a home directory may be shared by unlike machines."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    abilities = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
-    return f"{platform.machine()}-{hashlib.sha256(abilities.encode()).hexdigest()[:8]}"
 
 
 def _program_flags(default_experiment: Path) -> flags.FlagValues:
     """Makes the flags that are no fields of an experiment; each call its own, so that no call sees another's."""
     values = flags.FlagValues()
-    values.set_gnu_getopt(True)
     about = "Experiment file; --config.search.population_size=20 overrides one of its fields."
     flags.DEFINE_string("config", str(default_experiment), about, flag_values=values)
     about = "Directory of the run; an interrupted run in it is continued. [runs/TIME]"
@@ -128,7 +127,6 @@ def _overridden(experiment: ConfigDict, argv: Sequence[str]) -> ConfigDict:
             hint = f"did you mean {close[0]}?" if close else "experiments/default.py lists the fields"
             raise InputError(name, value, f"unknown field; {hint}")
     values = flags.FlagValues()
-    values.set_gnu_getopt(True)
     try:
         config_flags.DEFINE_config_dict("config", experiment, flag_values=values, sys_argv=list(argv))
         positional = values(list(argv))[1:]

@@ -260,6 +260,23 @@ def test_champion_among_nan_is_the_best_number_and_nan_alone_is_the_worst(make_c
     assert state.rejected
 
 
+def test_run_ends_without_a_phase_in_which_everything_failed(make_config: MakeConfig) -> None:
+    config = make_config(num_phases=3, num_generations=1)
+    generations, state = play(config, by_phase((0.5, math.nan, 0.9)))
+    assert (len(generations), state.rejected) == (2, True)
+    assert VLGA(SPACE, config).winner(state).place.phase == 0
+    generations, state = play(config, by_phase((math.nan,)))
+    assert len(generations) == 1
+    with pytest.raises(IndexError):
+        VLGA(SPACE, config).winner(state)
+
+
+def test_survivors_that_failed_are_asked_again(small: SearchConfig) -> None:
+    generations, _ = play(small, by_phase((math.nan,)))
+    assert any(one.origin == "survivor" for one in generations[1].proposals)
+    assert all(one.fitness is None for generation in generations for one in generation.proposals)
+
+
 def test_tell_of_another_number_of_values_raises(small: SearchConfig) -> None:
     strategy, key = VLGA(SPACE, small), jax.random.key(0)
     with pytest.raises(ValueError, match="zip"):

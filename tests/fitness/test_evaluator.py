@@ -99,7 +99,7 @@ def test_evaluate_of_new_requests_yields_them_in_order_and_records_them(open_ben
     assert [(evaluation.digest, evaluation.fitness, known) for evaluation, known in answers] == [
         (request.digest, fitness, False) for request, fitness in zip(requests, (0.25, 0.75, 0.5), strict=True)
     ]
-    assert [bench.ledger.find(request.digest) for request in requests] == [evaluation for evaluation, _ in answers]
+    assert [bench.ledger.find(request) for request in requests] == [evaluation for evaluation, _ in answers]
     assert bench.executor.limited == [True] * 3
 
 
@@ -165,7 +165,7 @@ def test_evaluate_when_the_row_cannot_be_written_has_the_weights_already(
         with pytest.raises(OSError, match="no space left"):
             bench.evaluate(requests)
     assert bench.kept(requests) == [0]
-    assert bench.ledger.find(requests[0].digest) is None
+    assert bench.ledger.find(requests[0]) is None
     assert [known for _, known in bench.evaluate(requests)] == [False, False]
     assert bench.executor.asked == [0, 0, 1]
 
@@ -205,7 +205,7 @@ def test_evaluate_of_a_failure_records_it_and_goes_on(open_bench: Any, make_requ
     bench = open_bench(TableExecutor({0: status, 1: 0.5}))
     (failed, _), (trained, _) = bench.evaluate(requests)
     assert (failed.status, failed.fitness, failed.reason) == (status, 0.0, f"was {status}")
-    assert bench.ledger.find(requests[0].digest) == failed
+    assert bench.ledger.find(requests[0]) == failed
     assert (trained.status, trained.fitness) == ("ok", 0.5)
     again = open_bench(TableExecutor({}))
     assert [evaluation for evaluation, _ in again.evaluate(requests)] == [failed, trained], (
@@ -221,7 +221,7 @@ def test_evaluate_with_a_programming_error_propagates_and_records_nothing_for_it
     bench = open_bench(TableExecutor({0: 0.5, 1: error, 2: 0.75}))
     with pytest.raises(type(error), match="a bug"):
         bench.evaluate(requests)
-    assert [bench.ledger.find(request.digest) is None for request in requests] == [False, True, True]
+    assert [bench.ledger.find(request) is None for request in requests] == [False, True, True]
     assert bench.kept(requests) == [0]
 
 
@@ -241,12 +241,12 @@ def test_evaluate_of_heirs_whose_ancestors_weights_are_gone_trains_it_again(open
     parent = make_request(seed=7)
     open_bench(TableExecutor({7: 0.5})).evaluate([parent])
     bench = open_bench(TableExecutor({7: 0.5, 0: 0.25}))
-    recorded = bench.ledger.find(parent.digest)
+    recorded = bench.ledger.find(parent)
     bench.weights.drop(parent.digest)
     bench.evaluate([make_request(heir_of=parent, seed=0)])
     assert (bench.executor.asked, bench.executor.limited) == ([7, 0], [False, True])
     assert bench.weights.has(parent.digest)
-    assert bench.ledger.find(parent.digest) == recorded
+    assert bench.ledger.find(parent) == recorded
     assert ("record", parent.digest) not in bench.log
 
 

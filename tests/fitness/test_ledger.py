@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_find_of_an_unknown_request_is_none(path: Path, make_request: Any) -> None:
     with opened(path) as ledger:
-        assert ledger.find(make_request().digest) is None
+        assert ledger.find(make_request()) is None
         assert ledger.request(make_request().digest) is None
 
 
@@ -60,7 +60,7 @@ def test_find_after_record_returns_the_evaluation_to_the_bit(path: Path, make_re
         for request, evaluation in zip(requests, evaluations, strict=True):
             ledger.record(request, evaluation)
     with opened(path) as ledger:
-        assert [ledger.find(request.digest) for request in requests] == evaluations
+        assert [ledger.find(request) for request in requests] == evaluations
         assert [ledger.request(request.digest) for request in requests] == requests
 
 
@@ -74,7 +74,7 @@ def test_record_that_returned_outlives_a_kill(path: Path, make_request: Any, tmp
         for file in tmp_path.glob("ledger.sqlite*"):
             shutil.copy(file, left)
     with opened(left / "ledger.sqlite") as ledger:
-        assert ledger.find(request.digest) == evaluation_of(request)
+        assert ledger.find(request) == evaluation_of(request)
 
 
 def test_record_of_each_evaluation_is_one_transaction(
@@ -108,14 +108,14 @@ def test_find_of_another_environment_is_none_unless_any_counts(path: Path, make_
     with opened(path, THERE) as ledger:
         ledger.record(request, evaluation_of(request, 0.25))
     with opened(path) as ledger:
-        assert ledger.find(request.digest) is None
+        assert ledger.find(request) is None
         assert ledger.other_environments() == [THERE]
     with opened(path, any_environment=True) as ledger:
-        assert ledger.find(request.digest) == evaluation_of(request, 0.25)
+        assert ledger.find(request) == evaluation_of(request, 0.25)
         ledger.record(request, evaluation_of(request, 0.5))
-        assert ledger.find(request.digest) == evaluation_of(request, 0.5), "its own result counts first"
+        assert ledger.find(request) == evaluation_of(request, 0.5), "its own result counts first"
     with opened(path, THERE) as ledger:
-        assert ledger.find(request.digest) == evaluation_of(request, 0.25)
+        assert ledger.find(request) == evaluation_of(request, 0.25)
 
 
 def test_find_in_another_runs_ledger_copies_the_row_and_leaves_the_file(
@@ -127,13 +127,13 @@ def test_find_in_another_runs_ledger_copies_the_row_and_leaves_the_file(
     before = other.read_bytes()
     with opened(path, other=str(other)) as ledger:
         assert rows_of(path) == []
-        assert ledger.find(request.digest) == evaluation_of(request)
-        assert ledger.find(unknown.digest) is None
+        assert ledger.find(request) == evaluation_of(request)
+        assert ledger.find(unknown) is None
         ledger.record(unknown, evaluation_of(unknown))
     assert other.read_bytes() == before
     assert [row for row in rows_of(path) if row[0] == request.digest] == rows_of(other)
     with opened(path) as ledger:
-        assert ledger.find(request.digest) == evaluation_of(request), "no longer needs the other ledger"
+        assert ledger.find(request) == evaluation_of(request), "no longer needs the other ledger"
 
 
 def test_find_in_another_runs_ledger_of_another_environment_keeps_the_environment(
@@ -143,10 +143,33 @@ def test_find_in_another_runs_ledger_of_another_environment_keeps_the_environmen
     with opened(other, THERE) as ledger:
         ledger.record(request, evaluation_of(request))
     with opened(path, other=str(other)) as ledger:
-        assert ledger.find(request.digest) is None
+        assert ledger.find(request) is None
     with opened(path, other=str(other), any_environment=True) as ledger:
-        assert ledger.find(request.digest) == evaluation_of(request)
+        assert ledger.find(request) == evaluation_of(request)
     assert [row[1] for row in rows_of(path)] == [THERE]
+
+
+@pytest.mark.parametrize("status", ["out_of_memory", "out_of_time", "too_many_parameters", "too_many_flops"])
+def test_find_in_another_runs_ledger_of_what_depends_on_that_run_is_none(
+    path: Path, make_request: Any, tmp_path: Path, status: str
+) -> None:
+    other, request = tmp_path / "other.sqlite", make_request()
+    with opened(other) as ledger:
+        ledger.record(request, failure(request, status, "there"))
+    with opened(path, other=str(other)) as ledger:
+        assert ledger.find(request) is None
+    assert rows_of(path) == []
+
+
+def test_find_in_another_runs_ledger_of_a_network_over_this_runs_limit_is_none(
+    path: Path, make_request: Any, tmp_path: Path
+) -> None:
+    other, limited = tmp_path / "other.sqlite", make_request(limits={"max_parameters": 1})
+    with opened(other) as ledger:
+        ledger.record(make_request(), evaluation_of(make_request()))
+    with opened(path, other=str(other)) as ledger:
+        assert ledger.find(limited) is None
+        assert ledger.find(make_request()) == evaluation_of(make_request())
 
 
 def test_find_in_another_runs_ledger_that_may_only_be_read_works(make_request: Any) -> None:
@@ -162,7 +185,7 @@ def test_find_in_another_runs_ledger_that_may_only_be_read_works(make_request: A
             if is_root:  # whom no permission binds
                 os.seteuid(NOBODY)
             with opened(Path(own) / "ledger.sqlite", other=str(other)) as ledger:
-                assert ledger.find(request.digest) == evaluation_of(request)
+                assert ledger.find(request) == evaluation_of(request)
             assert [file.name for file in Path(shared).iterdir()] == [other.name]
         finally:
             if is_root:
@@ -216,7 +239,7 @@ def test_ledger_of_a_kill_while_it_was_made_is_made_whole(
     request = make_request()
     with opened(path) as ledger:
         ledger.record(request, evaluation_of(request))
-        assert ledger.find(request.digest) == evaluation_of(request)
+        assert ledger.find(request) == evaluation_of(request)
 
 
 _READER = """

@@ -52,7 +52,7 @@ NOISE = PhaseData(examples(20), examples(31))  # nothing to learn: the validatio
 
 def request(**changes: Any) -> FinalRequest:
     config = dataclasses.replace(CONFIG, **changes)
-    return FinalRequest(Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0), config)
+    return FinalRequest(Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0), config, "here")
 
 
 def searched() -> dict[str, Any]:
@@ -251,7 +251,7 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
     ]
     assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]
     configs = [CONFIG, *(dataclasses.replace(CONFIG, **change) for change in changes)]
-    digests = {FinalRequest(request().request, config).digest for config in configs}
+    digests = {FinalRequest(request().request, config, "here").digest for config in configs}
     assert len(digests) == len(changes) + 1
-    assert FinalRequest(dataclasses.replace(request().request, seed=1), CONFIG).digest not in digests
+    assert FinalRequest(dataclasses.replace(request().request, seed=1), CONFIG, "here").digest not in digests
     assert request().digest in digests

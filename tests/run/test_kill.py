@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NUM_KILLS = int(os.environ.get("VLGA_KILLS", "3"))
 SEED = int(os.environ.get("VLGA_KILL_SEED", "0"))
 _POLL_SECONDS = 0.002
@@ -53,15 +55,18 @@ def passed(seconds: float) -> Watch:
 
 
 def random_moments(rng: random.Random, seconds: float) -> Iterator[tuple[str, Watch, float]]:
-    """Yields moments all over a run: name, watch, seconds to wait once it has come."""
+    """Yields moments all over a run that takes `seconds`: name, watch, seconds to wait once it has come."""
     while True:
-        rows = rng.randint(1, 4)
-        yield f"{rows} more evaluations", recorded_more_than_before(rows), rng.uniform(0, 0.3)
+        for _ in range(2):
+            rows = rng.randint(1, 3)
+            yield f"{rows} more evaluations", recorded_more_than_before(rows), rng.uniform(0, 0.3)
         pattern = rng.choice(["final/*", "final/*/1*", "final/*/1", "final/*/2*", "final/*/2"])
         yield pattern, appeared(pattern), rng.uniform(0, 0.1)
-        share = rng.uniform(0.05, 1.0)
+        pattern = rng.choice([".best.part", "best", "result.json"])
+        yield pattern, appeared(pattern), rng.uniform(0, 0.02)
+        share = rng.uniform(0.3, 1.0)
         yield f"{share:.2f} of a run", passed(share * seconds), 0.0
-        pattern = rng.choice(["ledger.sqlite", "weights/*", "figures/*", ".best.part", "best", "result.json"])
+        pattern = rng.choice(["ledger.sqlite*", "weights/*", "history.csv", "figures/*"])
         yield pattern, appeared(pattern), rng.uniform(0, 0.02)
 
 
@@ -105,16 +110,20 @@ def left_over(workdir: Path) -> list[str]:
     return sorted(str(path.relative_to(workdir)) for pattern in patterns for path in workdir.glob(pattern))
 
 
+@pytest.fixture
+def own_cache(finished: Any, cache_home: Path, tmp_path: Path) -> Path:
+    """A copy of the cache: a kill may leave a part of a program in it, which other tests should not meet."""
+    return Path(shutil.copytree(cache_home, tmp_path / "cache_home"))
+
+
 def test_main_killed_at_random_moments_ends_in_the_same_bytes(
     finished: Any,
-    cache_home: Path,
+    own_cache: Path,
     start_main: StartMain,
     outcome_of: OutcomeOf,
     ledger_rows: LedgerRows,
     tmp_path: Path,
 ) -> None:
-    # A kill may leave a part of a program in the compilation cache, which other tests should not meet.
-    cache_home = Path(shutil.copytree(cache_home, tmp_path / "cache_home"))
     wanted, num_evaluations = outcome_of(finished.workdir), len(ledger_rows(finished.workdir))
     moments = random_moments(random.Random(SEED), finished.seconds)
     num_kills, num_runs = 0, 0
@@ -125,7 +134,7 @@ def test_main_killed_at_random_moments_ends_in_the_same_bytes(
         while killed:
             name, watch, delay = next(moments) if num_kills < NUM_KILLS else ("never", passed(_HUNG_SECONDS), 0.0)
             has_come = watch(workdir)
-            process = start_main(workdir, cache_home)
+            process = start_main(workdir, own_cache)
             killed = kill_at(process, has_come, delay)
             rows = ledger_rows(workdir) if (workdir / "ledger.sqlite").exists() else {}
             print(f"{workdir.name}: {name} + {delay:.3f} s: {'killed' if killed else 'ended'}, {len(rows)} recorded")
@@ -144,53 +153,47 @@ def test_main_killed_at_random_moments_ends_in_the_same_bytes(
 _KILL_ITSELF = """
 import os, signal, sys
 import main
-from vlga_jax.fitness import ledger, weights
+from vlga_jax.fitness.ledger import Ledger
 
-point, replace = sys.argv.pop(1), os.replace
+point, replace, record_final = sys.argv.pop(1), os.replace, Ledger.record_final
 
-def killed_before(*_, **__):
+def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def killed_after(function):
-    return lambda *args, **values: (function(*args, **values), killed_before())
-
-if point == "weights saved, no row yet":
-    ledger.Ledger.record = killed_before
-if point == "best/ exported, no outcome yet":
-    ledger.Ledger.record_final = killed_before
 if point == "old best/ moved away, new one not in place":
-    os.replace = lambda source, target: (replace(source, target), str(target).endswith(".old") and killed_before())
-if point == "outcome recorded, checkpoints not deleted":
-    ledger.Ledger.record_final = killed_after(ledger.Ledger.record_final)
+    os.replace = lambda source, target: (replace(source, target), str(target).endswith(".old") and kill())
+elif point == "best/ exported, no outcome yet":
+    Ledger.record_final = lambda *args: kill()
+elif point == "outcome recorded, checkpoints not deleted":
+    Ledger.record_final = lambda *args: (record_final(*args), kill())
 sys.exit(main.main(sys.argv))
 """
 
 
-def test_main_killed_at_the_worst_moments_ends_in_the_same_bytes(
+def test_main_killed_at_the_worst_moments_of_its_end_ends_in_the_same_bytes(
     finished: Any,
-    cache_home: Path,
+    own_cache: Path,
     start_main: StartMain,
     outcome_of: OutcomeOf,
     ledger_rows: LedgerRows,
     tmp_path: Path,
 ) -> None:
-    workdir = tmp_path / "run"
+    workdir = Path(shutil.copytree(finished.workdir, tmp_path / "run"))
+    with contextlib.closing(sqlite3.connect(workdir / "ledger.sqlite")) as database, database:
+        database.execute("DELETE FROM finals")  # so that there is an old best/ to replace
 
     def run_until(point: str) -> None:
-        returned = start_main(workdir, cache_home, "-c", _KILL_ITSELF, point).wait(timeout=_HUNG_SECONDS)
+        returned = start_main(workdir, own_cache, "-c", _KILL_ITSELF, point).wait(timeout=_HUNG_SECONDS)
         assert returned == -signal.SIGKILL, (point, workdir.with_name("run.log").read_text())
 
-    run_until("weights saved, no row yet")
-    assert ledger_rows(workdir) == {} and any((workdir / "weights").iterdir())
-    run_until("best/ exported, no outcome yet")
-    rows = ledger_rows(workdir)
-    assert len(rows) == len(ledger_rows(finished.workdir)) and (workdir / "best").exists()
     run_until("old best/ moved away, new one not in place")
     assert (workdir / ".best.old").exists() and not (workdir / "best").exists()
+    run_until("best/ exported, no outcome yet")
+    assert (workdir / "best").exists()
     run_until("outcome recorded, checkpoints not deleted")
-    assert (workdir / "final").exists() and not (workdir / "result.json").exists()
-    assert start_main(workdir, cache_home).wait(timeout=_HUNG_SECONDS) == 0, workdir.with_name("run.log").read_text()
+    assert (workdir / "final").exists()
+    assert start_main(workdir, own_cache).wait(timeout=_HUNG_SECONDS) == 0, workdir.with_name("run.log").read_text()
 
     assert outcome_of(workdir) == outcome_of(finished.workdir)
-    assert ledger_rows(workdir) == rows
+    assert ledger_rows(workdir) == ledger_rows(finished.workdir)
     assert left_over(workdir) == []

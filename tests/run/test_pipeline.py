@@ -55,6 +55,7 @@ def test_run_to_the_end_leaves_these_files(finished: Any) -> None:
 
 def test_run_to_the_end_writes_its_configuration(finished: Any, make_config: Any) -> None:
     written = json.loads((finished.workdir / "config.json").read_text())
+    assert len(written.pop("data_fingerprint")) == 64
     assert written == json.loads(json.dumps(dataclasses.asdict(make_config())))
 
 

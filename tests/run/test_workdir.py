@@ -29,13 +29,26 @@ def configuration(**changes: Any) -> dict[str, Any]:
 
 def hold(directory: Path, config: dict[str, Any]) -> None:
     with workdir.opened(directory, config):
-        pass
+        workdir.settle(directory, config, "fingerprint")
 
 
 def test_opened_of_a_new_directory_makes_it_with_the_config(tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "run"
     hold(directory, configuration())
-    assert json.loads((directory / "config.json").read_text()) == configuration()
+    assert json.loads((directory / "config.json").read_text()) == configuration(data_fingerprint="fingerprint")
+
+
+def test_opened_without_settling_leaves_nothing_that_binds_the_directory(tmp_path: Path) -> None:
+    with workdir.opened(tmp_path, configuration(seed=1)):
+        pass
+    hold(tmp_path, configuration(seed=2))
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 2
+
+
+def test_settle_on_other_data_is_refused(tmp_path: Path) -> None:
+    hold(tmp_path, configuration())
+    with workdir.opened(tmp_path, configuration()), pytest.raises(InputError, match="data_fingerprint was"):
+        workdir.settle(tmp_path, configuration(), "another")
 
 
 def test_opened_again_with_the_same_config_leaves_the_same_bytes(tmp_path: Path) -> None:
@@ -54,7 +67,7 @@ def test_opened_again_with_the_same_config_leaves_the_same_bytes(tmp_path: Path)
         {"search__num_phases": 9, "search__num_generations": 9},
         {"final__epochs": 1, "final__init": "scratch", "search__winner": "best_phase"},
         {"tracking__wandb": "offline", "tracking__progress": "none"},
-        {"data__dir": "/elsewhere", "data__cache_dir": "/cache", "data__num_test_examples": 10},
+        {"data__dir": "/elsewhere", "data__cache_dir": "/cache"},
         {"fitness__ledger": "/other/ledger.sqlite", "fitness__any_environment": True, "fitness__compile_threads": 3},
     ],
 )
@@ -63,7 +76,9 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
 ) -> None:
     hold(tmp_path, configuration())
     hold(tmp_path, configuration(**changes))
-    assert json.loads((tmp_path / "config.json").read_text()) == configuration(**changes)
+    assert json.loads((tmp_path / "config.json").read_text()) == configuration(
+        **changes, data_fingerprint="fingerprint"
+    )
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,8 @@ def test_features_of_the_newest_prefix_are_remembered(variables: dict[str, Any])
     assert prefix.of("parent", None, PARENT, spoiled(variables), 0) is once
 
 
-def test_fits_in_memory_up_to_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fits_in_memory_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlga_jax.training.features.SHARE_OF_MEMORY", 0.5)
     needed = 3 * 3 * 3 * 10 * 4  # the first block leaves 3x3x3 float32 of each of ten examples
     monkeypatch.setattr(memory, "host_bytes", lambda: 2 * needed)
     assert fits_in_memory(NETWORK, 1, 10)

@@ -68,7 +68,7 @@ class Strategy(Protocol[State]):
         ...
 
     def tell(self, key: PRNGKeyArray, state: State, fitness: Sequence[float]) -> State:
-        """Returns the state after the current generation, given the fitness of each of its individuals."""
+        """Returns the state after the current generation, given each individual's fitness, NaN if it failed."""
         ...
 
     def done(self, state: State) -> bool:

@@ -163,7 +163,8 @@ class VLGAState:
       finished: the champion of each phase before.
       champion: the best of this phase in the generations before; None in its first.
       ended: whether nothing is left to ask.
-      rejected: whether the stop rule ended the search, so that the last champion is no part of the result.
+      rejected: whether the stop rule, or a phase in which everything failed, ended the search, so that the last
+        champion is no part of the result.
     """
 
     phase: int
@@ -217,7 +218,7 @@ class VLGA:
         if state.generation + 1 < self.config.num_generations:
             return self._next_generation(key, state, fitness, champion)
         finished = (*state.finished, champion)
-        if self._fell(finished):
+        if champion.fitness == -math.inf or self._fell(finished):
             return dataclasses.replace(state, finished=finished, champion=None, ended=True, rejected=True)
         if len(finished) == self.config.num_phases:
             return dataclasses.replace(state, finished=finished, champion=None, ended=True)
@@ -230,7 +231,11 @@ class VLGA:
         return state.finished if state.champion is None else (*state.finished, state.champion)
 
     def winner(self, state: VLGAState) -> Champion:
-        """Returns the champion to train to convergence; a phase that the stop rule rejected has none."""
+        """Returns the champion to train to convergence; a rejected phase has none.
+
+        Raises:
+          IndexError: everything failed from the start.
+        """
         accepted = self.champions(state)
         if state.rejected:
             accepted = accepted[:-1]

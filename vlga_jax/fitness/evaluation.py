@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -16,9 +17,10 @@ from jaxtyping import PRNGKeyArray
 
 from vlga_jax.checks import knob
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
+from vlga_jax.training.processor import processor
 from vlga_jax.training.step import Recipe
 
-OK = "ok"
+OK, DIVERGED = "ok", "diverged"
 WORST_FITNESS = 0.0
 
 
@@ -97,8 +99,10 @@ class Request:
 
     @functools.cached_property
     def digest(self) -> str:
-        """64 hexadecimal digits that name this request and its answer."""
-        return digest_of(dataclasses.asdict(self))
+        """64 hexadecimal digits that name this request; limits are left out, so that one that does not bind is none."""
+        values = dataclasses.asdict(self)
+        del values["limits"]
+        return digest_of(values)
 
     def to_json(self) -> str:
         """Returns the canonical JSON, from which `request_from_json` restores the request."""
@@ -172,14 +176,21 @@ def key_of(digest: str) -> PRNGKeyArray:
     return jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl="threefry2x32")
 
 
-def environment(features: str) -> str:
-    """Returns what the bits of a result depend on besides its request, as canonical JSON."""
+def environment(features: str, *, deterministic: bool) -> str:
+    """Returns what the bits of a result depend on besides its request, as canonical JSON.
+
+    Args:
+      features: cached or recomputed.
+      deterministic: whether GPU kernels are chosen for the same bits every time; says nothing on a CPU.
+    """
     device = jax.local_devices()[0]
+    on_cpu = device.platform == "cpu"
     return canonical_json(
         {
             "backend": device.platform,
-            "device": device.device_kind,
+            "device": processor() if on_cpu else device.device_kind,
+            "deterministic": on_cpu or deterministic,
             "features": features,
-            "jax": jax.__version__,
+            "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         }
     )

@@ -35,7 +35,7 @@ class Evaluator:
         """
         missing: dict[str, Request] = {}
         for digest, request in {request.digest: request for request in requests}.items():
-            known = self.ledger.find(digest)
+            known = self.ledger.find(request)
             if known is None:
                 missing[digest] = request
             else:

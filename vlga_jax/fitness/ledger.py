@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vlga_jax.checks import InputError
-from vlga_jax.fitness.evaluation import Evaluation, Request, canonical_json, request_from_json
+from vlga_jax.fitness.evaluation import DIVERGED, OK, Evaluation, Request, canonical_json, request_from_json
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 30.0
@@ -58,11 +58,17 @@ class Ledger:
             self._db.close()
             raise
 
-    def find(self, digest: str) -> Evaluation | None:
-        """Returns the evaluation of a request, if it is known."""
-        found = self._find(self._db, digest)
-        if found is None and self._other is not None:
-            found = self._find(self._other, digest)
+    def find(self, request: Request) -> Evaluation | None:
+        """Returns the evaluation of a request, if it is known.
+
+        Another run's answer counts if it does not depend on that run's limits or memory, and this run's limits allow
+        the network.
+        """
+        found = self._find(self._db, request.digest)
+        if found is None and self._other is not None and request.rejection() is None:
+            found = self._find(self._other, request.digest)
+            if found is not None and found[2].status not in (OK, DIVERGED):
+                return None
             if found is not None:
                 self._insert(*found)
         return None if found is None else found[2]

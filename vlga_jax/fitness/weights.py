@@ -53,7 +53,7 @@ class WeightStore:
         """Deletes all weights but these requests'."""
         kept = set(digests)
         for path in self._directory.iterdir():
-            if path.name not in kept:
+            if path.name not in kept and path.is_dir():
                 shutil.rmtree(path)
 
     def drop(self, digest: str) -> None:

@@ -34,8 +34,8 @@ class SpaceConfig:
     """
 
     activations: tuple[str, ...] = knob(one_of=("relu", "elu", "leaky_relu", "tanh", "selu"))
-    channels: tuple[int, ...] = knob(at_least=1)
-    kernels: tuple[int, ...] = knob(at_least=1, odd=True)
+    channels: tuple[int, ...] = knob(at_least=1, at_most=65_536)
+    kernels: tuple[int, ...] = knob(at_least=1, at_most=255, odd=True)
     batch_norm: tuple[bool, ...] = knob()
     include_pool: tuple[bool, ...] = knob()
     pool_types: tuple[str, ...] = knob(one_of=("max", "average"))

@@ -16,9 +16,7 @@ from vlga_jax.checks import InputError
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
-from vlga_jax.training.step import scale_images
-
-_BATCH_SIZE = 256
+from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
 
 
 def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapping[str, Any]) -> None:
@@ -91,10 +89,8 @@ class Predictor:
             wanted = f"must be uint8 [images, {', '.join(map(str, self.spec.input_shape))}]"
             raise InputError("images", f"{images.dtype} {list(images.shape)}", wanted)
         outputs = np.empty((len(images), self.spec.num_classes), np.float32)
-        for start in range(0, len(images), _BATCH_SIZE):
-            rows = np.arange(start, min(start + _BATCH_SIZE, len(images)))
-            batch = images[np.resize(rows, _BATCH_SIZE)]
-            outputs[rows] = np.asarray(self._apply(self.variables, jnp.asarray(batch)))[: len(rows)]
+        for rows, padded in padded_batches(len(images), EVAL_BATCH_SIZE):
+            outputs[rows] = np.asarray(self._apply(self.variables, jnp.asarray(images[padded])))[: len(rows)]
         return outputs
 
 

@@ -15,7 +15,7 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.transfer import Variables
 from vlga_jax.run.tracking import Listener
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
-from vlga_jax.training.fit import Examples, Plan, TrainingFailure, build, epochs_as_programs, run_epochs
+from vlga_jax.training.fit import Examples, Plan, TrainingFailure, build, epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.step import Recipe, TrainState, initial_state
 
 _COLOUR_CHANNELS = 3
@@ -84,10 +84,11 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class FinalRequest:
-    """All that a final training depends on; its digest names it."""
+    """All that a final training depends on, the environment included; its digest names it."""
 
     request: Request
     config: FinalConfig
+    environment: str
 
     @property
     def digest(self) -> str:
@@ -146,8 +147,9 @@ def train_to_convergence(
             first_epoch=len(progress.losses),
         )
         for end in epochs:
-            progress = progress.after(end.loss, end.accuracy, config.patience)
             state = jax.tree.map(np.array, end.state)
+            require_finite(_variables(state))
+            progress = progress.after(end.loss, end.accuracy, config.patience)
             if progress.best_epoch == end.epoch:
                 best = _variables(state)
             store.save(state, best, progress)

@@ -73,22 +73,25 @@ def run(config: RunConfig, directory: Path) -> dict[str, Any]:
                 num_generations=config.search.num_generations,
                 population_size=config.search.population_size,
             )
-            result = _run(config, directory, listener, started)
+            result = _run(config, plain, directory, listener, started)
             listener.run_finished(result=result, best_dir=directory / "best")
         finally:
             listener.close()
     return result
 
 
-def _run(config: RunConfig, directory: Path, listener: Listener, started: float) -> dict[str, Any]:
+def _run(
+    config: RunConfig, plain: dict[str, Any], directory: Path, listener: Listener, started: float
+) -> dict[str, Any]:
     data = load_training_data(config.data)
     space = make_search_space(config.space)
     images = PhaseData(
         Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
     )
+    here = environment(config.fitness.features, deterministic=config.fitness.deterministic)
     ledger = Ledger(
         directory / "ledger.sqlite",
-        environment(config.fitness.features),
+        here,
         any_environment=config.fitness.any_environment,
         other=config.fitness.ledger,
     )
@@ -101,6 +104,7 @@ def _run(config: RunConfig, directory: Path, listener: Listener, started: float)
             network=digest, epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=None
         ),
     )
+    workdir.settle(directory, plain, data.fingerprint)
     _tell_of_other_environments(ledger, config, listener)
     evaluator = Evaluator(ledger, weights, executor)
     try:
@@ -114,8 +118,9 @@ def _run(config: RunConfig, directory: Path, listener: Listener, started: float)
         )
         found = search.run(config.seed)
         searched = time.perf_counter()
+        executor.release()
         write_figures(found.rows, directory / "figures")
-        final = FinalRequest(found.request, config.final)
+        final = FinalRequest(found.request, config.final, here)
         outcome = _finish(final, found, space, data, images, evaluator, directory, listener, config.data)
     finally:
         executor.close()

@@ -2,6 +2,7 @@
 replaying: there is no second code path."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Search:
           seed: the run's, in [0, 2**32).
 
         Raises:
-          InputError: every network of a phase failed, so that the next has nothing to inherit.
+          InputError: every network of the first phase failed.
         """
         key = stream(jax.random.key(seed), "evolution")
         state = self._strategy.init(key)
@@ -85,11 +86,12 @@ class Search:
             proposals = self._strategy.ask(state)
             requests = [self._request(proposal) for proposal in proposals]
             rows = self._evaluate(proposals, requests, self._best_of_phase(state, proposals[0].place.phase))
-            state = self._strategy.tell(key, state, [row.fitness for row in rows])
+            told = [row.fitness if row.status == OK else math.nan for row in rows]
+            state = self._strategy.tell(key, state, told)
             self._rows.extend(rows)
-            write_atomically(self._history_path, to_csv(self._rows))
+            self._write_history(done=self._strategy.done(state))
             self._listener.generation_finished(rows=rows)
-            self._require_some_success(rows, state)
+        self._require_some_success()
         champions = self._strategy.champions(state)
         winner = self._strategy.winner(state)
         request = self._requests[winner.place]
@@ -118,7 +120,7 @@ class Search:
         waiting: dict[str, list[Proposal]] = {}
         for proposal, request in zip(proposals, requests, strict=True):
             waiting.setdefault(request.digest, []).append(proposal)
-        unknown = [digest for digest in waiting if self._evaluator.ledger.find(digest) is None]
+        unknown = {request.digest for request in requests if self._evaluator.ledger.find(request) is None}
         self._listener.generation_started(
             phase=place.phase,
             generation=place.generation,
@@ -150,12 +152,19 @@ class Search:
             status=evaluation.status,
         )
 
-    def _require_some_success(self, rows: Sequence[HistoryRow], state: Any) -> None:
-        """What the next phase inherits, or what wins, must be a network that could be trained."""
-        strategy = self._strategy
-        place = strategy.winner(state).place if strategy.done(state) else strategy.ask(state)[0].inherits
-        if place is not None and self._evaluations[self._requests[place].digest].status != OK:
-            reasons = sorted({self._evaluations[row.network].reason for row in rows})
-            raise InputError(
-                "search", f"phase {rows[-1].phase + 1}", f"no network could be trained: {'; '.join(reasons[:3])}"
-            )
+    def _write_history(self, *, done: bool) -> None:
+        """Writes the rows so far; while a finished search is replayed, what is there already stays whole."""
+        text = to_csv(self._rows)
+        there = self._history_path.read_text() if self._history_path.is_file() else ""
+        if there != text and (done or not there.startswith(text)):
+            write_atomically(self._history_path, text)
+
+    def _require_some_success(self) -> None:
+        phase = self._rows[-1].phase
+        failed = [row for row in self._rows if row.phase == phase and row.status != OK]
+        if len(failed) < sum(row.phase == phase for row in self._rows):
+            return
+        reasons = "; ".join(sorted({self._evaluations[row.network].reason for row in failed})[:3])
+        if phase == 0:
+            raise InputError("search", "phase 1", f"no network could be trained: {reasons}")
+        self._listener.message(text=f"the search ends: no network of phase {phase + 1} could be trained: {reasons}")

@@ -33,7 +33,7 @@ _WORKER = Path(__file__).with_name("wandb_worker.py")
 # Shares of `wandb_timeout_seconds`. After the first, the process that talks to wandb is killed. Before that, wandb
 # itself stops waiting: for its start, which takes a second or two besides, or for the last command and then for the
 # end, so that it can still make its records whole.
-_CLOSE_SHARE = 0.95
+_CLOSE_SHARE = 0.85
 _START_SHARE, _COMMAND_SHARE, _FINISH_SHARE = 0.6, 0.3, 0.5
 _QUIET_SECONDS = 1.0  # a longer wait is explained
 _LONGEST_REASON = 300  # characters; wandb can be wordy

@@ -16,18 +16,18 @@ FREE = (
     "tracking.",
     "data.dir",
     "data.cache_dir",
-    "data.num_test_examples",
     "fitness.ledger",
     "fitness.any_environment",
     "fitness.compile_threads",
     "search.winner",
 )
+_FINGERPRINT = "data_fingerprint"
 MAY_GROW = ("search.num_phases", "search.num_generations")
 
 
 @contextlib.contextmanager
 def opened(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
-    """Holds a workdir for one run, made if missing, with the run's config in `config.json`.
+    """Holds a workdir for one run, made if missing; `settle` then writes what the run is.
 
     Args:
       workdir: the directory.
@@ -49,8 +49,24 @@ def opened(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
             raise InputError("workdir", str(workdir), "is in use by another run; wait or give another") from error
         if path.exists():
             _require_same_search(workdir, _read(path), config)
-        write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
         yield
+
+
+def settle(workdir: Path, config: Mapping[str, Any], data: str) -> None:
+    """Writes `config.json`, once it is known that the run can start: a mistake must not bind the directory.
+
+    Args:
+      workdir: opened.
+      config: nested mappings of plain values.
+      data: fingerprint of the training and validation data.
+
+    Raises:
+      InputError: the directory holds a search on other data.
+    """
+    path, whole = workdir / "config.json", {**config, _FINGERPRINT: data}
+    if path.exists():
+        _require_same_search(workdir, _read(path), whole)
+    write_atomically(path, json.dumps(whole, indent=2, sort_keys=True) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -68,7 +84,8 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
     differing = []
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
-        if was == now or name.startswith(FREE):
+        unread = name == _FINGERPRINT and None in (was, now)
+        if was == now or unread or name.startswith(FREE):
             continue
         if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was:
             continue

@@ -18,10 +18,9 @@ from vlga_jax.network.modules import ConvBlock
 from vlga_jax.network.spec import BlockSpec, NetworkSpec
 from vlga_jax.training import memory
 from vlga_jax.training.fit import Examples
-from vlga_jax.training.step import scale_images
+from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
 
-BATCH_SIZE = 256
-SHARE_OF_MEMORY = 0.5  # of the device's, or the host's, that features may take
+SHARE_OF_MEMORY = 0.4  # of the device's, or the host's, for one phase's features; the host may hold two phases'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,14 +37,19 @@ def fits_in_memory(spec: NetworkSpec, num_blocks: int, num_examples: int) -> boo
 
 
 def to_device_if_it_fits(data: PhaseData) -> PhaseData:
-    """Returns the data on the accelerator where they take at most half its memory; on a CPU they stay NumPy arrays."""
+    """Returns the data on the accelerator if they take no more than their share of it; on a CPU, as they are."""
     size = sum(examples.inputs.nbytes for examples in (data.train, data.validation))
     if jax.default_backend() == "cpu" or size > SHARE_OF_MEMORY * memory.total_bytes():
         return data
-    train, validation = (
-        Examples(jax.device_put(examples.inputs), jax.device_put(examples.labels))
-        for examples in (data.train, data.validation)
-    )
+    try:
+        train, validation = (
+            Examples(*jax.block_until_ready(jax.device_put((examples.inputs, examples.labels))))
+            for examples in (data.train, data.validation)
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return data  # others use the device too
+        raise
     return PhaseData(train, validation)
 
 
@@ -75,14 +79,11 @@ class PrefixFeatures:
         features, first = self._images, 0
         if ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks:
             features, first = self._features, self._num_blocks
-        for block in range(first, len(spec.blocks)):
-            own = transfer.block_variables(variables, block)
-            features = PhaseData(
-                *(
-                    Examples(_outputs(spec.blocks[block], spec.activation, own, np.asarray(part.inputs)), part.labels)
-                    for part in (features.train, features.validation)
-                )
-            )
+        train, validation = (
+            Examples(_outputs(spec, variables, first, np.asarray(part.inputs)), part.labels)
+            for part in (features.train, features.validation)
+        )
+        features = PhaseData(train, validation)
         self._digest, self._num_blocks, self._features = digest, len(spec.blocks), features
         return features
 
@@ -92,12 +93,14 @@ def _apply_block(block: BlockSpec, activation: str, variables: dict[str, Any], i
     return ConvBlock(block, activation).apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
 
 
-def _outputs(block: BlockSpec, activation: str, variables: dict[str, Any], inputs: np.ndarray) -> np.ndarray:
-    height, width, channels = inputs.shape[1:]
-    outputs = np.empty((len(inputs), *block.out_shape((height, width, channels))), np.float32)
-    for start in range(0, len(inputs), BATCH_SIZE):
-        rows = np.arange(start, min(start + BATCH_SIZE, len(inputs)))
-        batch = _apply_block(block, activation, variables, inputs[np.resize(rows, BATCH_SIZE)])
+def _outputs(spec: NetworkSpec, variables: dict[str, Any], first: int, inputs: np.ndarray) -> np.ndarray:
+    """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
+    outputs = np.empty((len(inputs), *spec.shape_before(len(spec.blocks))), np.float32)
+    own = [transfer.block_variables(variables, block) for block in range(len(spec.blocks))]
+    for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
+        batch = inputs[padded]
+        for block in range(first, len(spec.blocks)):
+            batch = _apply_block(spec.blocks[block], spec.activation, own[block], batch)
         outputs[rows] = np.asarray(batch)[: len(rows)]
     return outputs
 

@@ -22,6 +22,7 @@ from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.training import memory
 from vlga_jax.training.step import (
+    EVAL_BATCH_SIZE,
     Batch,
     Recipe,
     TrainState,
@@ -29,10 +30,9 @@ from vlga_jax.training.step import (
     make_eval_step,
     make_optimizer,
     make_train_step,
+    padded_batches,
     steps_per_epoch,
 )
-
-EVAL_BATCH_SIZE = 256
 
 
 class TrainingFailure(Exception):
@@ -135,6 +135,7 @@ def build(plan: Plan) -> Programs:
         batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
         evaluate = jax.jit(make_eval_step(plan.spec)).lower(state.params, state.batch_stats, batch).compile()
         _require(memory.program_bytes(evaluate), "its evaluation")
+        _epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)  # compiled once, not timed
     return Programs(train, evaluate, time.perf_counter() - started)
 
 
@@ -166,7 +167,8 @@ def run_epochs(
       TrainingFailure: a loss was not finite, memory ran out, or the deadline passed.
     """
     key_order, key_step = stream(key, "order"), stream(key, "step")
-    state = jax.tree.map(jnp.asarray, state)
+    with out_of_memory_is_failure():
+        state = jax.tree.map(jnp.asarray, state)
     for epoch in range(first_epoch, plan.recipe.epochs):
         order = _epoch_order(stream(key_order, "epoch", epoch), len(train), plan.num_steps, plan.batch_size)
         state = state._replace(loss_sum=jnp.zeros((), jnp.float32))
@@ -188,12 +190,17 @@ def run_epochs(
 def count_correct(programs: Programs, state: TrainState, examples: Examples) -> int:
     """Returns how many examples the network of `state` classifies rightly."""
     counts = []
-    for start in range(0, len(examples), EVAL_BATCH_SIZE):
-        rows = np.arange(start, min(start + EVAL_BATCH_SIZE, len(examples)))
-        batch = take(examples, np.resize(rows, EVAL_BATCH_SIZE))
+    for rows, padded in padded_batches(len(examples), EVAL_BATCH_SIZE):
+        batch = take(examples, padded)
         labels = jnp.where(np.arange(EVAL_BATCH_SIZE) < len(rows), batch.labels, -1)
         counts.append(programs.evaluate(state.params, state.batch_stats, Batch(batch.inputs, labels)))
     return sum(int(count) for count in counts)
+
+
+def require_finite(variables: Any) -> None:
+    """Raises `TrainingFailure` if weights on the host are not finite: a last step may overflow after a finite loss."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise TrainingFailure("diverged", "the last step left weights that are not finite")
 
 
 def take(examples: Examples, rows: np.ndarray) -> Batch:

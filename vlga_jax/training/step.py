@@ -1,7 +1,7 @@
 """One step of training and one of evaluation: pure functions of a state and a batch, to be jitted by the caller."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
+
+EVAL_BATCH_SIZE = 256  # images a batch wherever nothing is learnt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,13 @@ class Batch(NamedTuple):
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """Returns how many steps show every example at least once; the last batch is filled from the epoch's start."""
     return -(-num_examples // min(batch_size, num_examples))
+
+
+def padded_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the rows of each batch in order, int `[at most batch]`, and the same repeated to fill it, `[batch]`."""
+    for start in range(0, num_examples, batch_size):
+        rows = np.arange(start, min(start + batch_size, num_examples))
+        yield rows, np.resize(rows, batch_size)
 
 
 def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> optax.GradientTransformation:

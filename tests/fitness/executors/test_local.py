@@ -60,7 +60,7 @@ def accuracy(request: Request, trained: Trained, images: PhaseData) -> float:
     """Of the whole network on the validation images, computed by Flax alone."""
     inputs = np.asarray(images.validation.inputs, np.float32) / np.float32(255)
     assert trained.variables is not None
-    logits = ConvNet(request.network).apply(trained.variables, inputs, train=False)
+    logits = ConvNet(request.network).apply(trained.variables, jax.numpy.asarray(inputs), train=False)
     assert isinstance(logits, jax.Array)
     return float(np.mean(np.argmax(logits, axis=-1) == images.validation.labels))
 

@@ -28,6 +28,7 @@ from vlga_jax.training.fit import (
     count_correct,
     epochs_as_programs,
     out_of_memory_is_failure,
+    require_finite,
     run_epochs,
 )
 from vlga_jax.training.step import initial_state
@@ -105,6 +106,12 @@ class LocalExecutor:
             waiting.popleft()
             yield self._train(request, plans[request.digest], ancestor, data, limit_time)
 
+    def release(self) -> None:
+        """Lets go of features and programs; they are made again if they are asked for."""
+        self._features = PrefixFeatures(self._images)
+        self._phase_data = (None, self._device_images)
+        self._programs.clear()
+
     def close(self) -> None:
         """Waits for no program that nobody will run."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -119,6 +126,7 @@ class LocalExecutor:
         if not self._cache_features or not fits_in_memory(request.network, num_blocks, num_examples):
             return self._device_images, False
         if self._phase_data[0] != request.digest:
+            self._phase_data = (None, self._device_images)  # makes room on the device
             features = self._features.of(
                 request.digest, request.inherited_from, request.network, ancestor.variables, request.num_inherited
             )
@@ -140,32 +148,27 @@ class LocalExecutor:
         losses: list[float] = []
         try:
             programs = self._submit(plan).result()
-            compile_seconds, started = programs.compile_seconds, time.perf_counter()
+            compile_seconds = programs.compile_seconds
             limit = request.limits.max_seconds if limit_time else 0
-            root = key_of(request.digest)
+            key = stream(key_of(request.digest), "train")
             with out_of_memory_is_failure():
-                variables = _initial_variables(request, plan, ancestor)
-                state = initial_state(variables, plan.optimizer())
-            for end in run_epochs(
-                plan,
-                programs,
-                state,
-                data.train,
-                None,
-                stream(root, "train"),
-                deadline=started + limit if limit else float("inf"),
-            ):
-                losses.append(end.loss)
-                state = end.state
-                self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
-            fitness = count_correct(programs, state, data.validation) / len(data.validation)
+                state = initial_state(_initial_variables(request, plan, ancestor), plan.optimizer())
+                started = time.perf_counter()
+                deadline = started + limit if limit else float("inf")
+                for end in run_epochs(plan, programs, state, data.train, None, key, deadline=deadline):
+                    losses.append(end.loss)
+                    state = end.state
+                    self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
+                fitness = count_correct(programs, state, data.validation) / len(data.validation)
+                variables = _whole(request, plan, ancestor, state.params, state.batch_stats)
+                require_finite(variables)
         except TrainingFailure as error:
             seconds = {"train_seconds": time.perf_counter() - started, "compile_seconds": compile_seconds}
             return Trained(failure(request, error.status, error.reason, **seconds), None)
         evaluation = Evaluation(
             request.digest, OK, fitness, "", tuple(losses), time.perf_counter() - started, compile_seconds
         )
-        return Trained(evaluation, _whole(request, plan, ancestor, state.params, state.batch_stats))
+        return Trained(evaluation, variables)
 
 
 def _plan(request: Request, data: PhaseData, features_cached: bool) -> Plan:

@@ -32,7 +32,7 @@ class DataConfig:
     num_test_examples: int = knob(at_least=0)
     validation_fraction: float = knob(above=0, at_most=0.99)
     split_seed: int = knob(at_least=0)
-    image_size: int = knob(at_least=0)
+    image_size: int = knob(at_least=0, at_most=4096)
     cache_dir: str = knob(may_be_empty=True)
 
     def path(self) -> Path:
