@@ -12,6 +12,7 @@ from vlga_jax.checks import parse
 from vlga_jax.fitness import evaluation
 from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request
 from vlga_jax.network.spec import BlockSpec
+from vlga_jax.training.processor import processor
 
 
 def variants(value: Any) -> Iterator[Any]:
@@ -155,5 +156,10 @@ def test_environment_of_other_features_differs() -> None:
     )
     assert cached == {**recomputed, "features": "cached"}
     assert cached["backend"] == jax.default_backend()
-    assert cached["jax"] == jax.__version__
-    assert cached["device"] == jax.local_devices()[0].device_kind
+    assert cached["versions"]["jax"] == jax.__version__
+    assert set(cached["versions"]) == {"jax", "jaxlib", "flax", "optax"}
+    assert cached["device"] == processor(), "a CPU's device_kind says nothing"
+
+
+def test_environment_on_a_cpu_does_not_depend_on_gpu_kernels() -> None:
+    assert evaluation.environment("cached", deterministic=True) == evaluation.environment("cached", deterministic=False)

@@ -125,7 +125,7 @@ def test_opened_with_every_field_of_a_search_changed_names_each(tmp_path: Path) 
     with pytest.raises(InputError) as caught:
         hold(tmp_path, changed)
     named = {part.split(" was ")[0].split("(")[-1] for part in str(caught.value).split("; ")}
-    free = {"data.dir", "data.cache_dir", "data.num_test_examples", "search.winner"}
+    free = {"data.dir", "data.cache_dir", "search.winner"}
     free |= {"fitness.ledger", "fitness.any_environment", "fitness.compile_threads"}
     fields = {f"{wing}.{name}" for wing in ("search", "space", "fitness", "data") for name in changed[wing]}
     assert {name for name in named if "." in name and " " not in name} == fields - free
