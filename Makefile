@@ -9,10 +9,9 @@
 
 WORKERS ?= 2
 PYTEST_ARGS ?=
-# Where shapes are annotated, every call has them checked while tests run; an int passes as a float.
+# Where shapes are annotated, every call has them checked while tests run.
 CHECKED := vlga_jax.genome,vlga_jax.evolution,vlga_jax.network,vlga_jax.training.step
-CHECKER := beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
-CHECK_SHAPES ?= '--jaxtyping-packages=$(CHECKED),$(CHECKER)'
+CHECK_SHAPES ?= --jaxtyping-packages=$(CHECKED),beartype.beartype
 VENV := .venv
 BIN := $(VENV)/bin
 

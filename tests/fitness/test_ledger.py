@@ -43,12 +43,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.sqlite"
 
 
-def test_find_of_an_unknown_request_is_none(path: Path, make_request: Any) -> None:
-    with opened(path) as ledger:
-        assert ledger.find(make_request()) is None
-        assert ledger.request(make_request().digest) is None
-
-
 def test_find_after_record_returns_the_evaluation_to_the_bit(path: Path, make_request: Any) -> None:
     requests = [make_request(seed=seed) for seed in range(3)]
     evaluations = [
@@ -57,6 +51,7 @@ def test_find_after_record_returns_the_evaluation_to_the_bit(path: Path, make_re
         evaluation_of(requests[2], 0.0, losses=()),
     ]
     with opened(path) as ledger:
+        assert [ledger.find(request) or ledger.request(request.digest) for request in requests] == [None] * 3
         for request, evaluation in zip(requests, evaluations, strict=True):
             ledger.record(request, evaluation)
     with opened(path) as ledger:
@@ -173,7 +168,7 @@ def test_find_in_another_runs_ledger_of_a_network_over_this_runs_limit_is_none(
 
 
 def test_find_in_another_runs_ledger_that_may_only_be_read_works(make_request: Any) -> None:
-    request, is_root = make_request(), os.geteuid() == 0
+    request, user = make_request(), os.geteuid()
     with tempfile.TemporaryDirectory() as shared, tempfile.TemporaryDirectory() as own:
         other = Path(shared) / "ledger.sqlite"
         with opened(other) as ledger:
@@ -182,14 +177,12 @@ def test_find_in_another_runs_ledger_that_may_only_be_read_works(make_request: A
         Path(shared).chmod(0o555)
         Path(own).chmod(0o777)
         try:
-            if is_root:  # whom no permission binds
-                os.seteuid(NOBODY)
+            os.seteuid(user or NOBODY)  # no permission binds root
             with opened(Path(own) / "ledger.sqlite", other=str(other)) as ledger:
                 assert ledger.find(request) == evaluation_of(request)
             assert [file.name for file in Path(shared).iterdir()] == [other.name]
         finally:
-            if is_root:
-                os.seteuid(0)
+            os.seteuid(user)
             Path(shared).chmod(0o755)
 
 
@@ -230,7 +223,6 @@ def test_ledger_of_a_kill_while_it_was_made_is_made_whole(
         if state != "empty":
             database.execute("PRAGMA journal_mode = WAL")
         if state == "half a schema":
-            database.execute("PRAGMA cache_size = 1")  # so that it spills into the WAL
             database.execute("BEGIN")
             database.execute("CREATE TABLE evaluations (digest TEXT)")
         for file in making.iterdir():
@@ -264,15 +256,13 @@ def test_record_beside_two_reading_processes_disturbs_none(path: Path, make_requ
             for _ in range(2)
         ]
         for reader in readers:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == "ready\n"
+            assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
         for seed in range(num_rows):
             request = make_request(seed=seed)
             ledger.record(request, evaluation_of(request))
         for reader in readers:
             last, different = map(int, reader.communicate(timeout=60)[0].split())
-            assert reader.returncode == 0
-            assert last == num_rows
+            assert (reader.returncode, last) == (0, num_rows)
             assert different > 2, "it read while the ledger was written"
 
 
@@ -297,8 +287,7 @@ def test_schema_in_the_docstring_is_what_the_file_holds(path: Path) -> None:
         table: re.findall(r"(\w+) (TEXT|REAL)\b", re.sub("--.*", "", columns))
         for table, columns in re.findall(r"^    (\w+)\(\n((?:      .*\n)+)", text, re.M)
     }
-    with opened(path):
-        pass
+    Ledger(path, HERE).close()
     with contextlib.closing(sqlite3.connect(path)) as database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         actual = {table: [row[1:3] for row in database.execute(f"PRAGMA table_info({table})")] for table in tables}
