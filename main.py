@@ -26,7 +26,8 @@ def main(argv: list[str]) -> int:
     workdir = None
     try:
         command_line = configuration.read_command_line(argv, _DEFAULT_EXPERIMENT)
-        from vlga_jax.run.pipeline import RunConfig, run  # imports JAX, which takes seconds
+        from vlga_jax.run.laboratory import RunConfig  # imports JAX, which takes seconds
+        from vlga_jax.run.pipeline import run
 
         config = parse(RunConfig, command_line.values)
         started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")

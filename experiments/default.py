@@ -53,6 +53,7 @@ def get_config() -> ConfigDict:
     config.fitness.any_environment = False  # use results of another backend, device kind or version too
     config.fitness.compile_threads = 0  # programs compiled at a time, 0 chooses by the number of cores
     config.fitness.deterministic = True  # GPU kernels that give the same bits every time
+    config.fitness.convolutions = "tuned"  # by shape on a CPU; or plain, XLA's own
 
     config.final = ConfigDict()  # vlga_jax/run/finish.py
     config.final.epochs = 60  # at most

@@ -28,7 +28,7 @@ def cache_home(shared_dir: Path) -> Iterator[Path]:
     from experiments import default
     from vlga_jax import config as configuration
     from vlga_jax.checks import parse
-    from vlga_jax.run.pipeline import RunConfig
+    from vlga_jax.run.laboratory import RunConfig
 
     home = shared_dir / "cache_home"
     with pytest.MonkeyPatch.context() as patch:

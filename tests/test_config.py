@@ -13,7 +13,7 @@ import pytest
 from experiments import default
 from vlga_jax.checks import InputError, parse
 from vlga_jax.config import configure_backend, help_text, read_command_line
-from vlga_jax.run.pipeline import RunConfig
+from vlga_jax.run.laboratory import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "__init__")

@@ -12,7 +12,7 @@ import pytest
 import main
 from vlga_jax import config as configuration
 from vlga_jax.run import pipeline
-from vlga_jax.run.pipeline import RunConfig
+from vlga_jax.run.laboratory import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 Refuse = Callable[..., str]

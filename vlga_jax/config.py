@@ -20,7 +20,7 @@ from vlga_jax.checks import KINDS, InputError
 from vlga_jax.training.processor import processor
 
 if TYPE_CHECKING:
-    import vlga_jax.run.pipeline  # imports JAX
+    import vlga_jax.run.laboratory  # imports JAX
 
 # Whatever the environment says: results, and the types of compiled programs, depend on these.
 _PINNED = {
@@ -70,10 +70,19 @@ def read_command_line(argv: Sequence[str], default_experiment: Path) -> CommandL
     return CommandLine(values, Path(program_flags.workdir) if program_flags.workdir else None)
 
 
-def configure_backend(config: "vlga_jax.run.pipeline.RunConfig") -> None:
-    """Sets what must be set before JAX first touches a device: its random numbers, kernels and compilation cache."""
+def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memory: bool = True) -> None:
+    """Sets what must be set before JAX first touches a device: its random numbers, kernels and compilation cache.
+
+    Args:
+      config: of the run.
+      keep_memory: whether freed memory is kept for the next step, see `vlga_jax.training.memory`.
+    """
     import jax
 
+    from vlga_jax.training.memory import keep_freed_memory
+
+    if keep_memory:
+        keep_freed_memory()
     if config.fitness.deterministic:
         wanted = [flag for flag in _DETERMINISTIC_GPU if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", "")]
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()

@@ -152,7 +152,7 @@ def test_fitness_config_recipe_of_the_defaults_augments_nothing() -> None:
 
 def test_environment_of_other_features_differs() -> None:
     cached, recomputed = (
-        json.loads(evaluation.environment(name, deterministic=True)) for name in ("cached", "recomputed")
+        json.loads(evaluation.environment(name, "tuned", deterministic=True)) for name in ("cached", "recomputed")
     )
     assert cached == {**recomputed, "features": "cached"}
     assert cached["backend"] == jax.default_backend()
@@ -162,4 +162,13 @@ def test_environment_of_other_features_differs() -> None:
 
 
 def test_environment_on_a_cpu_does_not_depend_on_gpu_kernels() -> None:
-    assert evaluation.environment("cached", deterministic=True) == evaluation.environment("cached", deterministic=False)
+    environments = [evaluation.environment("cached", "tuned", deterministic=value) for value in (True, False)]
+    assert environments[0] == environments[1]
+
+
+def test_environment_on_a_cpu_names_the_convolutions() -> None:
+    names = [
+        json.loads(evaluation.environment("cached", name, deterministic=True))["convolutions"]
+        for name in ("tuned", "plain")
+    ]
+    assert names == ["tuned", "plain"]

@@ -19,7 +19,7 @@ import pytest
 
 from experiments import default
 from vlga_jax.checks import parse
-from vlga_jax.run.pipeline import RunConfig
+from vlga_jax.run.laboratory import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: Mapping[str, Any] = {

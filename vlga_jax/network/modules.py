@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vlga_jax.network.convolution import CONVOLUTIONS
 from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
 Images = Float[Array, "batch height width channels"]
@@ -73,11 +74,16 @@ class ConvUnit(nn.Module):
 
     spec: ConvSpec
     activation: str
+    convolutions: str = "tuned"
 
     @nn.compact
     def __call__(self, x: Images, *, train: bool) -> Float[Array, "batch height width out_channels"]:
         x = nn.Conv(
-            self.spec.channels, (self.spec.kernel, self.spec.kernel), use_bias=not self.spec.batch_norm, name="conv"
+            self.spec.channels,
+            (self.spec.kernel, self.spec.kernel),
+            use_bias=not self.spec.batch_norm,
+            conv_general_dilated=CONVOLUTIONS[self.convolutions],
+            name="conv",
         )(x)
         if self.spec.batch_norm:
             x = nn.BatchNorm(
@@ -91,29 +97,34 @@ class ConvBlock(nn.Module):
 
     spec: BlockSpec
     activation: str
+    convolutions: str = "tuned"
 
     @nn.compact
     def __call__(
         self, x: Images, *, train: bool, dropout_key: PRNGKeyArray | None = None
     ) -> Float[Array, "batch out_height out_width out_channels"]:
         inputs = x
-        x = ConvUnit(self.spec.a, self.activation, name="a")(x, train=train)
+        x = ConvUnit(self.spec.a, self.activation, self.convolutions, name="a")(x, train=train)
         if self.spec.pool is not None:
             x = pool(x, self.spec.pool)
         if self.spec.b is not None:
-            x = ConvUnit(self.spec.b, self.activation, name="b")(x, train=train)
+            x = ConvUnit(self.spec.b, self.activation, self.convolutions, name="b")(x, train=train)
         if self.spec.skip:
             stride = (self.spec.stride, self.spec.stride)
-            x = x + nn.Conv(self.spec.out_channels, (1, 1), strides=stride, name="skip")(inputs)
+            convolution = CONVOLUTIONS[self.convolutions]
+            x = x + nn.Conv(
+                self.spec.out_channels, (1, 1), strides=stride, conv_general_dilated=convolution, name="skip"
+            )(inputs)
         if self.spec.dropout_rate > 0:
             x = nn.Dropout(self.spec.dropout_rate, deterministic=not train)(x, rng=dropout_key)
         return x
 
 
 class ConvNet(nn.Module):
-    """A network: `block_0`, `block_1`, ..., `head`."""
+    """A network: `block_0`, `block_1`, ..., `head`; `convolutions` is a key of `CONVOLUTIONS`."""
 
     spec: NetworkSpec
+    convolutions: str = "tuned"
 
     @nn.compact
     def __call__(self, x: Images, *, train: bool, num_frozen: int = 0) -> Float[Array, "batch classes"]:
@@ -128,7 +139,8 @@ class ConvNet(nn.Module):
             learns = train and index >= num_frozen
             # Drawn here, because a block's own key follows from its name, which is another in a suffix.
             key = self.make_rng("dropout") if learns and block.dropout_rate > 0 else None
-            x = ConvBlock(block, self.spec.activation, name=f"block_{index}")(x, train=learns, dropout_key=key)
+            module = ConvBlock(block, self.spec.activation, self.convolutions, name=f"block_{index}")
+            x = module(x, train=learns, dropout_key=key)
             if index + 1 == num_frozen:
                 x = jax.lax.stop_gradient(x)
         x = jnp.mean(x, axis=(1, 2)) if self.spec.head_pool == "average" else jnp.max(x, axis=(1, 2))

@@ -14,41 +14,21 @@ import jax
 import numpy as np
 
 from vlga_jax import __version__
-from vlga_jax.checks import knob
-from vlga_jax.evolution.vlga import VLGA, SearchConfig
-from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
-from vlga_jax.fitness.evaluator import Evaluator
-from vlga_jax.fitness.executors.local import LocalExecutor
+from vlga_jax.evolution.vlga import VLGA
 from vlga_jax.fitness.ledger import Ledger
-from vlga_jax.fitness.weights import WeightStore
-from vlga_jax.genome.chromosome import Chromosome, to_values
-from vlga_jax.genome.space import SearchSpace, SpaceConfig, make_search_space
-from vlga_jax.network.decode import decode
+from vlga_jax.genome.chromosome import to_values
+from vlga_jax.genome.space import SearchSpace
 from vlga_jax.network.spec import count_flops, count_parameters
-from vlga_jax.run import export, workdir
-from vlga_jax.run.finish import FinalConfig, FinalRequest, train_to_convergence, validation_accuracy
+from vlga_jax.run import export, laboratory, workdir
+from vlga_jax.run.finish import FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
+from vlga_jax.run.laboratory import Laboratory, RunConfig
 from vlga_jax.run.report.figures import write_figures
 from vlga_jax.run.search import Search, SearchResult
-from vlga_jax.run.tracking import Listener, TrackingConfig, make_listener
-from vlga_jax.training.data import DataConfig, TrainingData, load_test_data, load_training_data
-from vlga_jax.training.features import PhaseData
-from vlga_jax.training.fit import Examples
+from vlga_jax.run.tracking import Listener, make_listener
+from vlga_jax.training.data import load_test_data
 
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything a run depends on; `seed` in [0, 2**32)."""
-
-    search: SearchConfig
-    space: SpaceConfig
-    fitness: FitnessConfig
-    final: FinalConfig
-    data: DataConfig
-    tracking: TrackingConfig
-    seed: int = knob(at_least=0, at_most=2**32 - 1)
 
 
 def run(config: RunConfig, directory: Path) -> dict[str, Any]:
@@ -83,110 +63,45 @@ def run(config: RunConfig, directory: Path) -> dict[str, Any]:
 def _run(
     config: RunConfig, plain: dict[str, Any], directory: Path, listener: Listener, started: float
 ) -> dict[str, Any]:
-    data = load_training_data(config.data)
-    space = make_search_space(config.space)
-    images = PhaseData(
-        Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
-    )
-    here = environment(config.fitness.features, deterministic=config.fitness.deterministic)
-    ledger = Ledger(
-        directory / "ledger.sqlite",
-        here,
-        any_environment=config.fitness.any_environment,
-        other=config.fitness.ledger,
-    )
-    weights = WeightStore(directory / "weights")
-    executor = LocalExecutor(
-        images,
-        cache_features=config.fitness.features == "cached",
-        compile_threads=config.fitness.compile_threads,
-        on_epoch=lambda digest, epoch, num_epochs, loss: listener.epoch_finished(
-            network=digest, epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=None
-        ),
-    )
-    workdir.settle(directory, plain, data.fingerprint)
-    _tell_of_other_environments(ledger, config, listener)
-    evaluator = Evaluator(ledger, weights, executor)
-    try:
-        search = Search(
-            VLGA(space, config.search),
-            space,
-            _request_maker(config, space, data),
-            evaluator,
-            listener,
-            directory / "history.csv",
+    with laboratory.opened(config, directory, listener) as lab:
+        workdir.settle(directory, plain, lab.data.fingerprint)
+        _tell_of_other_environments(lab.ledger, config, listener)
+        strategy = VLGA(lab.space, config.search)
+        found = Search(strategy, lab.space, lab.request, lab.evaluator, listener, directory / "history.csv").run(
+            config.seed
         )
-        found = search.run(config.seed)
         searched = time.perf_counter()
-        executor.release()
+        lab.executor.release()
         write_figures(found.rows, directory / "figures")
-        final = FinalRequest(found.request, config.final, here)
-        outcome = _finish(final, found, space, data, images, evaluator, directory, listener, config.data)
-    finally:
-        executor.close()
-        weights.close()
-        ledger.close()
-    result = _result(found, outcome, space)
+        outcome = _finish(FinalRequest(found.request, config.final, lab.environment), found, lab, directory, listener)
+    result = _result(found, outcome, lab.space)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
     timing = _timing(found, started, searched)
     write_atomically(directory / "timing.json", json.dumps(timing, indent=2, sort_keys=True) + "\n")
     return result
 
 
-def _request_maker(config: RunConfig, space: SearchSpace, data: TrainingData) -> Any:
-    height, width, channels = data.train_images.shape[1:]
-
-    def make_request(chromosome: Chromosome, num_inherited: int, inherited_from: str | None) -> Request:
-        network = decode(
-            space,
-            chromosome,
-            input_shape=(height, width, channels),
-            num_classes=len(data.class_names),
-            pool_stride=config.space.pool_stride,
-            head_pool=config.space.head_pool,
-        )
-        return Request(
-            network=network,
-            num_inherited=num_inherited,
-            inherited_from=inherited_from,
-            recipe=config.fitness.recipe(),
-            limits=config.fitness.limits(),
-            data=data.fingerprint,
-            seed=config.seed,
-        )
-
-    return make_request
-
-
 def _finish(
-    final: FinalRequest,
-    found: SearchResult,
-    space: SearchSpace,
-    data: TrainingData,
-    images: PhaseData,
-    evaluator: Evaluator,
-    directory: Path,
-    listener: Listener,
-    data_config: DataConfig,
+    final: FinalRequest, found: SearchResult, lab: Laboratory, directory: Path, listener: Listener
 ) -> dict[str, Any]:
     """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
-    known = evaluator.ledger.find_final(final.digest)
+    known = lab.ledger.find_final(final.digest)
     best = directory / "best"
     if known is not None and _is_export_of(best, final.digest):
         shutil.rmtree(directory / "final", ignore_errors=True)  # a kill may have come before it was deleted
         return known
     checkpoints = directory / "final" / final.digest[:16]
     variables, progress = train_to_convergence(
-        final, images, lambda: evaluator.variables(found.request.digest), checkpoints, listener
+        final, lab.images, lambda: lab.evaluator.variables(found.request.digest), checkpoints, listener
     )
     about = {
         "final": final.digest,
-        "class_names": list(data.class_names),
-        "chromosome": to_values(space, found.winner.chromosome),
+        "class_names": list(lab.data.class_names),
+        "chromosome": to_values(lab.space, found.winner.chromosome),
         "input": "uint8 [images, height, width, channels], divided by 255",
     }
     export.export(best, final.request.network, variables, about)
-    test_images, test_labels = load_test_data(data_config)
+    test_images, test_labels = load_test_data(lab.config.data)
     predicted = export.load(directory)(test_images)
     outcome = {
         "test_accuracy": float(np.mean(predicted == test_labels)),
@@ -195,7 +110,7 @@ def _finish(
         "num_epochs": len(progress.losses),
         "best_epoch": progress.best_epoch + 1,
     }
-    evaluator.ledger.record_final(final.digest, outcome)
+    lab.ledger.record_final(final.digest, outcome)
     shutil.rmtree(directory / "final", ignore_errors=True)
     return outcome
 

@@ -28,13 +28,14 @@ class SearchResult:
       rows: the history.
       winner: the individual to train to convergence.
       request: the request that gave the winner's fitness.
-      evaluations: of every different request, by digest.
+      requests, evaluations: of every different network asked for, by digest.
       trained: digests that this process trained, rather than knew.
     """
 
     rows: tuple[HistoryRow, ...]
     winner: Champion
     request: Request
+    requests: dict[str, Request]
     evaluations: dict[str, Evaluation]
     trained: frozenset[str]
 
@@ -96,7 +97,8 @@ class Search:
         winner = self._strategy.winner(state)
         request = self._requests[winner.place]
         self._evaluator.weights.keep_only(self._requests[champion.place].digest for champion in champions)
-        return SearchResult(tuple(self._rows), winner, request, self._evaluations, frozenset(self._trained))
+        asked = {request.digest: request for request in self._requests.values()}
+        return SearchResult(tuple(self._rows), winner, request, asked, self._evaluations, frozenset(self._trained))
 
     def _request(self, proposal: Proposal) -> Request:
         ancestor = self._requests[proposal.inherits] if proposal.inherits is not None else None

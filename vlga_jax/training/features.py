@@ -56,8 +56,8 @@ def to_device_if_it_fits(data: PhaseData) -> PhaseData:
 class PrefixFeatures:
     """Computes a prefix's features, remembering those of the newest prefix to continue from."""
 
-    def __init__(self, images: PhaseData):
-        self._images = images
+    def __init__(self, images: PhaseData, convolutions: str = "tuned"):
+        self._images, self._convolutions = images, convolutions
         self._digest: str | None = None
         self._num_blocks = 0
         self._features = images
@@ -80,7 +80,7 @@ class PrefixFeatures:
         if ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks:
             features, first = self._features, self._num_blocks
         train, validation = (
-            Examples(_outputs(spec, variables, first, np.asarray(part.inputs)), part.labels)
+            Examples(_outputs(spec, variables, first, np.asarray(part.inputs), self._convolutions), part.labels)
             for part in (features.train, features.validation)
         )
         features = PhaseData(train, validation)
@@ -88,19 +88,24 @@ class PrefixFeatures:
         return features
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply_block(block: BlockSpec, activation: str, variables: dict[str, Any], inputs: Array) -> Array:
-    return ConvBlock(block, activation).apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _apply_block(
+    block: BlockSpec, activation: str, convolutions: str, variables: dict[str, Any], inputs: Array
+) -> Array:
+    module = ConvBlock(block, activation, convolutions)
+    return module.apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
 
 
-def _outputs(spec: NetworkSpec, variables: dict[str, Any], first: int, inputs: np.ndarray) -> np.ndarray:
+def _outputs(
+    spec: NetworkSpec, variables: dict[str, Any], first: int, inputs: np.ndarray, convolutions: str
+) -> np.ndarray:
     """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
     outputs = np.empty((len(inputs), *spec.shape_before(len(spec.blocks))), np.float32)
     own = [transfer.block_variables(variables, block) for block in range(len(spec.blocks))]
     for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
         batch = inputs[padded]
         for block in range(first, len(spec.blocks)):
-            batch = _apply_block(spec.blocks[block], spec.activation, own[block], batch)
+            batch = _apply_block(spec.blocks[block], spec.activation, convolutions, own[block], batch)
         outputs[rows] = np.asarray(batch)[: len(rows)]
     return outputs
 

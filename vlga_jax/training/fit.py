@@ -34,6 +34,9 @@ from vlga_jax.training.step import (
     steps_per_epoch,
 )
 
+# A train step on two cores: compiled in 1.4 s of processor time instead of 1.7, and as fast.
+_COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_backend_optimization_level": 1}}
+
 
 class TrainingFailure(Exception):
     """A network that cannot be trained as asked: `status` is diverged, out_of_memory or out_of_time."""
@@ -54,6 +57,7 @@ class Plan:
       num_train: training examples.
       input_dtype: of the inputs, uint8 (images) or float32 (features).
       whole_epochs: whether an epoch is one program.
+      convolutions: tuned or plain, as in `vlga_jax.network.convolution`.
     """
 
     spec: NetworkSpec
@@ -62,6 +66,7 @@ class Plan:
     num_train: int
     input_dtype: str
     whole_epochs: bool
+    convolutions: str = "tuned"
 
     @property
     def batch_size(self) -> int:
@@ -120,7 +125,13 @@ def build(plan: Plan) -> Programs:
     state = jax.eval_shape(lambda variables: initial_state(variables, plan.optimizer()), variable_shapes(plan.spec))
     _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
     key = jax.eval_shape(lambda: jax.random.key(0))
-    step = make_train_step(plan.spec, plan.recipe, steps_per_epoch=plan.num_steps, num_frozen=plan.num_frozen)
+    step = make_train_step(
+        plan.spec,
+        plan.recipe,
+        steps_per_epoch=plan.num_steps,
+        num_frozen=plan.num_frozen,
+        convolutions=plan.convolutions,
+    )
     inputs = jax.ShapeDtypeStruct((plan.batch_size, *plan.spec.input_shape), plan.input_dtype)
     labels = jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)
     with out_of_memory_is_failure():
@@ -130,10 +141,15 @@ def build(plan: Plan) -> Programs:
             lowered = jax.jit(_make_epoch(step), donate_argnums=0).lower(state, images, order, key)
         else:
             lowered = jax.jit(step, donate_argnums=0).lower(state, Batch(inputs, labels), key)
-        train = lowered.compile()
+        options = _COMPILER_OPTIONS.get(jax.default_backend())
+        train = lowered.compile(options)
         _require(memory.program_bytes(train), "its training step")
         batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
-        evaluate = jax.jit(make_eval_step(plan.spec)).lower(state.params, state.batch_stats, batch).compile()
+        evaluate = (
+            jax.jit(make_eval_step(plan.spec, plan.convolutions))
+            .lower(state.params, state.batch_stats, batch)
+            .compile()
+        )
         _require(memory.program_bytes(evaluate), "its evaluation")
         _epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)  # compiled once, not timed
     return Programs(train, evaluate, time.perf_counter() - started)

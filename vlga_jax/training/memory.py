@@ -1,5 +1,6 @@
-"""How much memory there is, and how much a program needs."""
+"""How much memory there is, how much a program needs, and how freed memory is used again."""
 
+import ctypes
 import math
 import os
 from pathlib import Path
@@ -8,6 +9,24 @@ from typing import Any
 import jax
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+# glibc's mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> None:
+    """Lets the process keep the memory it frees, where the C library is glibc; elsewhere does nothing.
+
+    By default glibc maps every large buffer anew and gives it back when it is freed, so that each step of a training
+    pays for the first touch of each page: half the time of a search on a CPU.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1)):
+        mallopt(option, value)
 
 
 def tree_bytes(tree: Any) -> int:

@@ -115,7 +115,7 @@ def scale_images(inputs: Array) -> Float[Array, "batch height width channels"]:
 
 
 def make_train_step(
-    spec: NetworkSpec, recipe: Recipe, *, steps_per_epoch: int, num_frozen: int
+    spec: NetworkSpec, recipe: Recipe, *, steps_per_epoch: int, num_frozen: int, convolutions: str = "tuned"
 ) -> Callable[[TrainState, Batch, PRNGKeyArray], TrainState]:
     """Returns the function from a state, a batch and a key to the state after one step.
 
@@ -126,8 +126,9 @@ def make_train_step(
       recipe: how.
       steps_per_epoch: for the learning rate's schedule.
       num_frozen: leading blocks that stay as they are; no gradient is computed for them.
+      convolutions: tuned or plain.
     """
-    model = ConvNet(spec)
+    model = ConvNet(spec, convolutions)
     optimizer = make_optimizer(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
     uses_dropout = any(block.dropout_rate > 0 for block in spec.blocks[num_frozen:])
 
@@ -183,12 +184,12 @@ def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransforma
     )
 
 
-def make_eval_step(spec: NetworkSpec) -> Callable[[Any, Any, Batch], Int[Array, ""]]:
+def make_eval_step(spec: NetworkSpec, convolutions: str = "tuned") -> Callable[[Any, Any, Batch], Int[Array, ""]]:
     """Returns the function from params, batch statistics and a batch to the number of right answers.
 
     Padding, label -1, is never right.
     """
-    model = ConvNet(spec)
+    model = ConvNet(spec, convolutions)
 
     def eval_step(params: Any, batch_stats: Any, batch: Batch) -> Array:
         logits: Any = model.apply(

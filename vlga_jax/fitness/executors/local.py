@@ -4,10 +4,12 @@ Results come in the order of the requests and depend on nothing but them.
 """
 
 import collections
+import contextlib
 import dataclasses
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -59,7 +61,11 @@ class LocalExecutor:
       images: training and validation images, uint8, and labels.
       cache_features: whether a frozen prefix's outputs are computed once (where memory allows) or with every batch.
       compile_threads: programs compiled at a time; 0 is the number of cores less one, at least 1, at most 4.
+      convolutions: tuned or plain, as in `vlga_jax.network.convolution`.
       on_epoch: told digest, epoch from 0, epochs in all and mean loss.
+
+    Attributes:
+      seconds: what the caller's thread spent on features, on waiting for programs, and on training.
     """
 
     def __init__(
@@ -68,18 +74,21 @@ class LocalExecutor:
         *,
         cache_features: bool,
         compile_threads: int,
+        convolutions: str = "tuned",
         on_epoch: Callable[[str, int, int, float], None] = lambda *_: None,
     ):
         self._images = images
         self._device_images = to_device_if_it_fits(images)
         self._cache_features = cache_features
-        self._features = PrefixFeatures(images)
+        self._convolutions = convolutions
+        self._features = PrefixFeatures(images, convolutions)
         self._phase_data: tuple[str | None, PhaseData] = (None, self._device_images)
         threads = compile_threads or min(4, max(1, (os.cpu_count() or 1) - 1))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
         self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
         self._on_epoch = on_epoch
+        self.seconds = dict.fromkeys(("features", "waiting", "training"), 0.0)
 
     def run(
         self, requests: Sequence[Request], ancestor: Ancestor | None, *, limit_time: bool = True
@@ -99,16 +108,21 @@ class LocalExecutor:
                 yield Trained(failure(request, *rejection), None)
                 continue
             if data is None:
-                data, cached = self._data_of(ancestor)
-                plans = {other.digest: _plan(other, data, cached) for other in waiting}
-            for other in list(waiting)[: self._ahead]:
-                self._submit(plans[other.digest])
+                cached = self._caches_features(ancestor)
+                if jax.default_backend() == "cpu":  # data stay on the host, so programs need not wait for them
+                    plans = {other.digest: self._plan(other, cached, whole_epochs=False) for other in waiting}
+                    self._submit_ahead(waiting, plans)
+                with self._timed("features"):
+                    data = self._data_of(ancestor, cached)
+                whole_epochs = epochs_as_programs(data.train.inputs)
+                plans = {other.digest: self._plan(other, cached, whole_epochs=whole_epochs) for other in waiting}
+            self._submit_ahead(waiting, plans)
             waiting.popleft()
             yield self._train(request, plans[request.digest], ancestor, data, limit_time)
 
     def release(self) -> None:
         """Lets go of features and programs; they are made again if they are asked for."""
-        self._features = PrefixFeatures(self._images)
+        self._features = PrefixFeatures(self._images, self._convolutions)
         self._phase_data = (None, self._device_images)
         self._programs.clear()
 
@@ -116,22 +130,48 @@ class LocalExecutor:
         """Waits for no program that nobody will run."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _data_of(self, ancestor: Ancestor | None) -> tuple[PhaseData, bool]:
-        """What a phase trains on, and whether that is features of its prefix."""
-        if ancestor is None:
-            return self._device_images, False
-        request = ancestor.request
-        num_blocks = len(request.network.blocks)
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - started
+
+    def _caches_features(self, ancestor: Ancestor | None) -> bool:
+        if ancestor is None or not self._cache_features:
+            return False
         num_examples = len(self._images.train) + len(self._images.validation)
-        if not self._cache_features or not fits_in_memory(request.network, num_blocks, num_examples):
-            return self._device_images, False
+        return fits_in_memory(ancestor.request.network, len(ancestor.request.network.blocks), num_examples)
+
+    def _data_of(self, ancestor: Ancestor | None, cached: bool) -> PhaseData:
+        """What a phase trains on: images or, if they are cached, features of its prefix."""
+        if ancestor is None or not cached:
+            return self._device_images
+        request = ancestor.request
         if self._phase_data[0] != request.digest:
             self._phase_data = (None, self._device_images)  # makes room on the device
             features = self._features.of(
                 request.digest, request.inherited_from, request.network, ancestor.variables, request.num_inherited
             )
             self._phase_data = (request.digest, to_device_if_it_fits(features))
-        return self._phase_data[1], True
+        return self._phase_data[1]
+
+    def _plan(self, request: Request, cached: bool, *, whole_epochs: bool) -> Plan:
+        first = request.num_inherited if cached else 0
+        return Plan(
+            spec=request.network.suffix(first),
+            recipe=request.recipe,
+            num_frozen=request.num_inherited - first,
+            num_train=len(self._images.train),
+            input_dtype="float32" if cached else "uint8",
+            whole_epochs=whole_epochs,
+            convolutions=self._convolutions,
+        )
+
+    def _submit_ahead(self, waiting: Iterable[Request], plans: Mapping[str, Plan]) -> None:
+        for request in itertools.islice(waiting, self._ahead):
+            self._submit(plans[request.digest])
 
     def _submit(self, plan: Plan) -> Future[Programs]:
         if plan not in self._programs:
@@ -147,11 +187,12 @@ class LocalExecutor:
         compile_seconds, started = 0.0, time.perf_counter()
         losses: list[float] = []
         try:
-            programs = self._submit(plan).result()
+            with self._timed("waiting"):
+                programs = self._submit(plan).result()
             compile_seconds = programs.compile_seconds
             limit = request.limits.max_seconds if limit_time else 0
             key = stream(key_of(request.digest), "train")
-            with out_of_memory_is_failure():
+            with self._timed("training"), out_of_memory_is_failure():
                 state = initial_state(_initial_variables(request, plan, ancestor), plan.optimizer())
                 started = time.perf_counter()
                 deadline = started + limit if limit else float("inf")
@@ -169,18 +210,6 @@ class LocalExecutor:
             request.digest, OK, fitness, "", tuple(losses), time.perf_counter() - started, compile_seconds
         )
         return Trained(evaluation, variables)
-
-
-def _plan(request: Request, data: PhaseData, features_cached: bool) -> Plan:
-    first = request.num_inherited if features_cached else 0
-    return Plan(
-        spec=request.network.suffix(first),
-        recipe=request.recipe,
-        num_frozen=request.num_inherited - first,
-        num_train=len(data.train),
-        input_dtype=str(data.train.inputs.dtype),
-        whole_epochs=epochs_as_programs(data.train.inputs),
-    )
 
 
 def _initial_variables(request: Request, plan: Plan, ancestor: Ancestor | None) -> Variables:

@@ -1,0 +1,135 @@
+"""Evaluates exactly the individuals of a file with this project, and says what each of them took.
+
+    python -m benchmarks.evaluate --chromosomes=FILE.json --workload=shallow --json=OUT.json
+
+FILE holds a list of phases, each a list of individuals, each a mapping from gene name to value; the best of a phase is
+inherited by the next. OUT then holds, for each individual, its phase, fitness, seconds and compile seconds, and totals.
+"""
+
+import time
+
+_STARTED = time.perf_counter()
+
+import json  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+from benchmarks.images import choose_images  # noqa: E402
+from benchmarks.machine import machine, versions  # noqa: E402
+from benchmarks.workloads import WORKLOADS, complete, read_phases  # noqa: E402
+from vlga_jax.checks import InputError, parse  # noqa: E402
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("chromosomes", None, "File of the individuals, JSON.", required=True, flag_values=values)
+    flags.DEFINE_enum("workload", None, list(WORKLOADS), "What they train on.", required=True, flag_values=values)
+    flags.DEFINE_string("json", None, "File to write.", required=True, flag_values=values)
+    about = "Compilation cache: off compiles everything; on uses the user's, or JAX_COMPILATION_CACHE_DIR."
+    flags.DEFINE_enum("cache", "off", ["off", "on"], about, flag_values=values)
+    about = "Where tfds' CIFAR-10 lies; empty is the usual place beside a checkout, or else random images."
+    flags.DEFINE_string("data_dir", "", about, flag_values=values)
+    flags.DEFINE_bool("plain", False, "With everything turned off that makes this project fast.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Of the trainings.", lower_bound=0, flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit code: 0, or 2 after one line that says what was wrong with the input."""
+    arguments = _flags()
+    if any(argument in ("--help", "-h") for argument in argv[1:]):
+        print(__doc__)
+        print(arguments.main_module_help() or arguments)
+        return 0
+    try:
+        arguments(argv)
+        result = evaluate(arguments)
+    except flags.Error as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
+    """Returns what OUT holds."""
+    workload = WORKLOADS[arguments.workload]
+    phases = read_phases(Path(arguments.chromosomes))
+    values = workload.config()
+    values.seed = arguments.seed
+    images = choose_images(values, arguments.data_dir)
+
+    from benchmarks.given import Given  # imports JAX
+    from benchmarks.stopwatch import Stopwatch
+    from vlga_jax.config import configure_backend
+    from vlga_jax.run import laboratory
+    from vlga_jax.run.laboratory import RunConfig
+    from vlga_jax.run.search import Search
+
+    if arguments.plain:
+        values.fitness.convolutions = "plain"
+    config = parse(RunConfig, values.to_dict())
+    configure_backend(config, keep_memory=not arguments.plain)
+    if arguments.cache == "off":
+        import jax
+
+        jax.config.update("jax_enable_compilation_cache", False)
+    imported = time.perf_counter()
+    stopwatch = Stopwatch()
+    with tempfile.TemporaryDirectory() as scratch, laboratory.opened(config, Path(scratch), stopwatch) as lab:
+        loaded = time.perf_counter()
+        strategy = Given(lab.space, complete(phases, lab.space))
+        search = Search(strategy, lab.space, lab.request, lab.evaluator, stopwatch, Path(scratch) / "history.csv")
+        found = search.run(config.seed)
+        seconds = lab.executor.seconds
+    total = time.perf_counter() - _STARTED
+    training_images = config.fitness.epochs * workload.num_train
+    individuals = []
+    for row in sorted(found.rows, key=lambda row: (row.phase, row.individual)):
+        evaluation = found.evaluations[row.network]
+        individuals.append(
+            {
+                "phase": row.phase,
+                "individual": row.individual,
+                "fitness": row.fitness,
+                "status": row.status,
+                "seconds": stopwatch.seconds[row.phase, row.individual],
+                "train_seconds": evaluation.train_seconds,
+                "compile_seconds": evaluation.compile_seconds,
+                "train_flops": 3 * _forward_flops(found.requests[row.network]) * training_images,
+            }
+        )
+    return {
+        "workload": workload.name,
+        "images": images,
+        "cache": arguments.cache,
+        "individuals": individuals,
+        "total_seconds": total,
+        "import_seconds": imported - _STARTED,
+        "data_seconds": loaded - imported,
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        "other_seconds": total - sum(seconds.values()),
+        "compile_seconds": sum(evaluation.compile_seconds for evaluation in found.evaluations.values()),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def _forward_flops(request: Any) -> int:
+    """One image's forward pass through what is trained."""
+    from vlga_jax.network.spec import count_flops
+
+    return count_flops(request.network.suffix(request.num_inherited))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,69 @@
+"""A strategy that proposes exactly the individuals of a list: one generation a phase."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from jaxtyping import PRNGKeyArray
+
+from benchmarks.workloads import Phases
+from vlga_jax.evolution.strategy import Champion, Place, Proposal
+from vlga_jax.genome.chromosome import Chromosome
+from vlga_jax.genome.space import SearchSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The best of each phase that is evaluated."""
+
+    champions: tuple[Champion, ...] = ()
+
+
+class Given:
+    """Proposes a list; the best of each phase is inherited by the next.
+
+    Args:
+      space: the genes.
+      phases: gene values of every individual's new block.
+
+    Raises:
+      InputError: a gene is unknown, missing or outside the space.
+    """
+
+    def __init__(self, space: SearchSpace, phases: Phases):
+        self._phases = [
+            [space.to_indices(genes, block) for genes in individuals] for block, individuals in enumerate(phases)
+        ]
+
+    def init(self, key: PRNGKeyArray) -> State:
+        del key  # nothing is drawn
+        return State()
+
+    def ask(self, state: State) -> tuple[Proposal, ...]:
+        phase = len(state.champions)
+        best = state.champions[-1] if phase else None
+        return tuple(
+            Proposal(
+                Place(phase, 0, individual),
+                best.chromosome.extended(row) if best else Chromosome(row[None]),
+                "initial",
+                inherits=best.place if best else None,
+            )
+            for individual, row in enumerate(self._phases[phase])
+        )
+
+    def tell(self, key: PRNGKeyArray, state: State, fitness: Sequence[float]) -> State:
+        del key
+        asked = self.ask(state)
+        best = max(range(len(asked)), key=lambda place: -math.inf if math.isnan(fitness[place]) else fitness[place])
+        champion = Champion(asked[best].place, asked[best].chromosome, fitness[best])
+        return State((*state.champions, champion))
+
+    def done(self, state: State) -> bool:
+        return len(state.champions) == len(self._phases)
+
+    def champions(self, state: State) -> tuple[Champion, ...]:
+        return state.champions
+
+    def winner(self, state: State) -> Champion:
+        return state.champions[-1]

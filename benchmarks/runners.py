@@ -1,0 +1,87 @@
+"""Who is measured: each a command that reads a job and writes what every network took."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_PEERS = _HERE / "peers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """One row of the table.
+
+    Attributes:
+      name: as in the table.
+      peer: whether it reads JOB.json (`peers/README.md`); else it is this project.
+      command: what runs, without the flags that name job and output.
+      fresh_cache: whether it starts with an empty compilation cache; else with what the row before it left.
+    """
+
+    name: str
+    peer: bool
+    command: tuple[str, ...]
+    fresh_cache: bool = True
+
+
+def runners(workload: str, *, gpu: bool) -> list[Runner]:
+    """Returns this project's rows, then those of the peers whose environments can be made.
+
+    Args:
+      workload: its name.
+      gpu: whether there is one.
+    """
+    ours = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on")
+    rows = [
+        Runner("vlga_jax", False, ours),
+        Runner("vlga_jax, warm cache", False, ours, fresh_cache=False),
+        Runner("vlga_jax, plain", False, (*ours, "--plain")),
+    ]
+    made = subprocess.run(["sh", str(_PEERS / "environments.sh")], stdout=subprocess.PIPE, text=True, check=True)
+    interpreters = dict(line.split(" ", 1) for line in made.stdout.splitlines())
+    if python := interpreters.get("pytorch"):
+        script = str(_PEERS / "pytorch.py")
+        variants = ["bf16", "eager", "compile"] if gpu else ["eager", "compile"]
+        rows += [Runner(f"PyTorch {name}", True, (python, script, f"--variant={name}")) for name in variants]
+    if python := interpreters.get("tensorflow"):
+        rows.append(Runner("Keras / TensorFlow", True, (python, str(_PEERS / "keras_tf.py"))))
+    return rows
+
+
+def measure(runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[str, Any]:
+    """Returns what one run of a row wrote.
+
+    Args:
+      runner: the row.
+      job: for peers.
+      chromosomes: for this project.
+      cache: directory of compiled programs, the runner's own; emptied by the caller where it should be.
+
+    Raises:
+      RuntimeError: the run failed; with the end of what it said.
+    """
+    out = cache.parent / f"{cache.name}.json"
+    source = f"--job={job}" if runner.peer else f"--chromosomes={chromosomes}"
+    environment: Mapping[str, str] = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [*runner.command, source, f"--json={out}"],
+        env=environment,
+        cwd=_HERE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{runner.name} failed: {done.stdout[-2000:]}")
+    return json.loads(out.read_text())

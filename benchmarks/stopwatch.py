@@ -1,0 +1,26 @@
+"""A listener that times individuals."""
+
+import time
+from collections.abc import Sequence
+
+from vlga_jax.run.history import HistoryRow
+from vlga_jax.run.tracking import NullListener
+
+
+class Stopwatch(NullListener):
+    """Attributes: seconds: by phase and individual, since the one before it; waiting for its program included."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[int, int], float] = {}
+        self._last = 0.0
+
+    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
+        self._last = time.perf_counter()
+
+    def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
+        now = time.perf_counter()
+        self.seconds[row.phase, row.individual] = now - self._last
+        self._last = now
+
+    def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
+        pass

@@ -1,0 +1,93 @@
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from experiments import default
+from vlga_jax.network import convolution
+from vlga_jax.network.convolution import CONVOLUTIONS, tuned, weight_gradient
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+SPACE = default.get_config().space
+ROUNDING = 1e-5  # of the largest value
+
+
+def plain(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
+    return CONVOLUTIONS["plain"](inputs, kernel, strides, "SAME", dimension_numbers=DIMENSIONS)
+
+
+def ours(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
+    return tuned(inputs, kernel, strides, "SAME", dimension_numbers=DIMENSIONS)
+
+
+def normal(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def outputs_and_gradients(convolve: Any, *arguments: Any) -> tuple[jax.Array, ...]:
+    inputs, kernel, *rest = arguments
+    outputs, pull = jax.vjp(lambda inputs, kernel: convolve(inputs, kernel, *rest), inputs, kernel)
+    return outputs, *pull(jnp.cos(jnp.arange(outputs.size, dtype=jnp.float32)).reshape(outputs.shape))
+
+
+def difference(*arguments: Any) -> jax.Array:
+    """The largest difference of outputs, input gradient and kernel gradient, relative to the largest value."""
+    pairs = zip(outputs_and_gradients(ours, *arguments), outputs_and_gradients(plain, *arguments), strict=True)
+    return jnp.stack([jnp.abs(a - b).max() / jnp.abs(b).max() for a, b in pairs])
+
+
+@pytest.mark.parametrize("side", SPACE.kernels)
+def test_tuned_of_every_gene_combination_equals_lax(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_CHUNK_BYTES", 1)  # so that every weight gradient goes through chunks
+    pairs = list(itertools.product((1, 3, *SPACE.channels), SPACE.channels))
+    if side > 3:  # wide kernels of many channels take minutes, and nothing else than those of 64 by 64
+        pairs = [(a, b) for a, b in pairs if a * b <= 64 * 64]
+
+    @jax.jit
+    def differences() -> jax.Array:
+        return jnp.stack(
+            [difference(jnp.asarray(images[..., :a]), kernels[:, :, :a, :b] / np.sqrt(a)) for a, b in pairs]
+        )
+
+    images, kernels = normal(0, 16, 2, 4, max(SPACE.channels)), normal(1, side, side, *[max(SPACE.channels)] * 2)
+    worst = np.asarray(differences())
+    assert worst.shape == (len(pairs), 3)
+    assert worst.max() < ROUNDING
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (4, 4), (5, 4)])
+@pytest.mark.parametrize("side", [1, 3])
+def test_tuned_with_stride_two_equals_lax(side: int, height: int, width: int) -> None:
+    arguments = normal(0, 8, height, width, 3), normal(1, side, side, 3, 8), (2, 2)
+    assert ours(*arguments).shape == plain(*arguments).shape
+    assert difference(*arguments).max() < ROUNDING
+
+
+@pytest.mark.parametrize("batch", [1, 7, 13, 16, 60, 256])
+def test_weight_gradient_of_any_batch_equals_lax(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "_CHUNK_BYTES", 10 * 4 * 5 * 5 * 16)
+    images, gradient = normal(0, batch, 5, 5, 8), normal(1, batch, 5, 5, 16)
+    _, pull = jax.vjp(lambda kernel: plain(images, kernel), jnp.zeros((3, 3, 8, 16)))
+    (expected,) = pull(gradient)
+    for sliding, fixed, turn in ((images, gradient, False), (gradient, images, True)):
+        found = weight_gradient(sliding, fixed, 3)
+        found = jnp.swapaxes(found[::-1, ::-1], 2, 3) if turn else found
+        np.testing.assert_allclose(found, expected, atol=ROUNDING * float(jnp.abs(expected).max()))
+
+
+def test_chunks_divide_the_batch_and_fit_the_cache() -> None:
+    assert convolution._chunk_size((256, 32, 32, 32)) == 8
+    assert convolution._chunk_size((256, 32, 32, 8)) == 32
+    assert convolution._chunk_size((256, 4, 4, 8)) == 256, "small enough whole"
+    assert convolution._chunk_size((250, 32, 32, 32)) == 250, "no divisor of at least 8 fits"
+    assert convolution._chunk_size((240, 32, 32, 16)) == 30
+
+
+def test_tuned_on_another_backend_is_lax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jaxpr = jax.make_jaxpr(ours)(jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 1, 3, 8)))
+    assert [equation.primitive for equation in jaxpr.eqns] == [lax.conv_general_dilated_p]

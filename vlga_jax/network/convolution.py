@@ -1,0 +1,146 @@
+"""Convolutions as this project computes them on a CPU: forward, input gradient and weight gradient each its own way.
+
+XLA's own forward and input gradient run at the speed of a matrix product. Its weight gradient reads the whole batch
+once per tile of a small result, and its 1x1 convolutions are slower than the products they are. Here 1x1 is a product,
+and a weight gradient goes through the batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels,
+on two cores, 9.7 ms against 20.2. `docs/performance.md` has more.
+
+Elsewhere than on a CPU, and where `lax.conv_general_dilated` is best, that is what runs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_CHUNK_BYTES = 1 << 20  # of the wider operand: what a core's own cache holds beside the rest
+_CHUNK_IMAGES = (8, 32)  # fewer starve the product, more gain nothing
+_FEW_CHANNELS = 16  # at most, in and out, where XLA takes its slow path
+_VECTOR = 32  # channels below which twice the bytes still pay
+
+Images = Float[Array, "batch height width channels"]
+Kernel = Float[Array, "side side channels out_channels"]
+
+
+def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **others: Any) -> Array:
+    """Stands in for `lax.conv_general_dilated` in `nn.Conv`: square 'same' convolutions, stride 1, or 1x1 with any.
+
+    Args:
+      inputs: `[batch, height, width, channels]`.
+      kernel: `[side, side, channels, out_channels]`, side odd.
+      strides: of rows and columns.
+      padding: as `nn.Conv` hands it on.
+      others: what else `nn.Conv` hands on; all at Flax's defaults.
+    """
+    side = kernel.shape[0]
+    if jax.default_backend() != "cpu" or (side > 1 and tuple(strides) != (1, 1)):
+        return lax.conv_general_dilated(inputs, kernel, strides, padding, **others)
+    if side == 1:
+        thinned = inputs[:, :: strides[0], :: strides[1]]
+        return lax.dot_general(thinned, kernel[0, 0], (((3,), (0,)), ((), ())))
+    return _convolution(inputs, kernel)
+
+
+CONVOLUTIONS: dict[str, Callable[..., Any]] = {"tuned": tuned, "plain": lax.conv_general_dilated}
+
+
+@jax.custom_vjp
+def _convolution(inputs: Images, kernel: Kernel) -> Float[Array, "batch height width out_channels"]:
+    return _same(inputs, kernel)
+
+
+def _forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _same(inputs, kernel), (inputs, kernel)
+
+
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    inputs, kernel = saved
+    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    return _same(gradient, turned), weight_gradient(inputs, gradient, kernel.shape[0])
+
+
+_convolution.defvjp(_forward, _backward)
+
+
+def weight_gradient(inputs: Images, gradient: Array, side: int) -> Kernel:
+    """Returns the gradient of a 'same' convolution with respect to its kernel.
+
+    It is itself a convolution, over images as channels; the operand with more channels takes the kernel's place. A sum
+    over chunks of the batch keeps that operand in cache.
+
+    Args:
+      inputs: `[batch, height, width, channels]`.
+      gradient: with respect to the outputs, `[batch, height, width, out_channels]`.
+      side: of the kernel, odd.
+    """
+    swapped = gradient.shape[3] < inputs.shape[3]
+    sliding, fixed = (gradient, inputs) if swapped else (inputs, gradient)
+    size = _chunk_size(fixed.shape)
+    if size == len(fixed):
+        total = _correlation(sliding, fixed, side)
+    else:
+        chunks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (sliding, fixed))
+        start = jnp.zeros((sliding.shape[3], side, side, fixed.shape[3]), inputs.dtype)
+        total, _ = lax.scan(lambda total, chunk: (total + _correlation(chunk[0], chunk[1], side), None), start, chunks)
+    if swapped:
+        return jnp.transpose(total[:, ::-1, ::-1], (1, 2, 3, 0))
+    return jnp.transpose(total, (1, 2, 0, 3))
+
+
+def _correlation(sliding: Array, fixed: Array, side: int) -> Float[Array, "channels side side out_channels"]:
+    reach = (side // 2, side // 2)
+    return lax.conv_general_dilated(
+        jnp.transpose(sliding, (3, 1, 2, 0)),
+        jnp.transpose(fixed, (1, 2, 0, 3)),
+        (1, 1),
+        (reach, reach),
+        dimension_numbers=_DIMENSIONS,
+    )
+
+
+def _same(inputs: Array, kernel: Array) -> Array:
+    side, _, channels, out_channels = kernel.shape
+    few = max(channels, out_channels) <= _FEW_CHANNELS and (side > 3 or out_channels <= _FEW_CHANNELS // 2)
+    if few and inputs.shape[2] % 2 == 0:
+        return _in_pairs(inputs, kernel)
+    return lax.conv_general_dilated(inputs, kernel, (1, 1), "SAME", dimension_numbers=_DIMENSIONS)
+
+
+def _in_pairs(inputs: Array, kernel: Array) -> Array:
+    """The convolution with two neighbouring columns taken as one of twice the channels.
+
+    It multiplies by some zeros (a fifth more work for side 5), but XLA has a slow path for few channels.
+    """
+    batch, height, width, channels = inputs.shape
+    side, _, _, out_channels = kernel.shape
+    rows, pairs = side // 2, (side // 2 + 1) // 2
+    step, column, out_column = np.ogrid[-pairs : pairs + 1, 0:2, 0:2]
+    tap = 2 * step + column - out_column + side // 2
+    tap = np.where((tap >= 0) & (tap < side), tap, side)  # the last, of zeros
+    padded = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    paired = jnp.transpose(padded[:, tap], (0, 1, 2, 4, 3, 5))
+    outputs = lax.conv_general_dilated(
+        inputs.reshape(batch, height, width // 2, 2 * channels),
+        paired.reshape(side, 2 * pairs + 1, 2 * channels, 2 * out_channels),
+        (1, 1),
+        ((rows, rows), (pairs, pairs)),
+        dimension_numbers=_DIMENSIONS,
+    )
+    return outputs.reshape(batch, height, width, out_channels)
+
+
+def _chunk_size(shape: tuple[int, ...]) -> int:
+    """Images a chunk: a divisor of the batch; the whole batch where that fits, or where nothing fitting divides it."""
+    batch, height, width, channels = shape
+    image_bytes = 4 * height * width * channels
+    limit = _CHUNK_BYTES * (2 if channels < _VECTOR else 1)
+    if batch * image_bytes <= limit:
+        return batch
+    fewest, most = _CHUNK_IMAGES
+    target = min(most, max(fewest, limit // image_bytes))
+    return next((size for size in range(target, fewest - 1, -1) if batch % size == 0), batch)

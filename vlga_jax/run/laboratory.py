@@ -1,0 +1,119 @@
+"""What a search runs on: its data, genes, ledger, weights and executor, opened together and closed together."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlga_jax.checks import knob
+from vlga_jax.evolution.vlga import SearchConfig
+from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
+from vlga_jax.fitness.evaluator import Evaluator
+from vlga_jax.fitness.executors.local import LocalExecutor
+from vlga_jax.fitness.ledger import Ledger
+from vlga_jax.fitness.weights import WeightStore
+from vlga_jax.genome.chromosome import Chromosome
+from vlga_jax.genome.space import SearchSpace, SpaceConfig, make_search_space
+from vlga_jax.network.decode import decode
+from vlga_jax.run.finish import FinalConfig
+from vlga_jax.run.tracking import Listener, TrackingConfig
+from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
+from vlga_jax.training.features import PhaseData
+from vlga_jax.training.fit import Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on; `seed` in [0, 2**32)."""
+
+    search: SearchConfig
+    space: SpaceConfig
+    fitness: FitnessConfig
+    final: FinalConfig
+    data: DataConfig
+    tracking: TrackingConfig
+    seed: int = knob(at_least=0, at_most=2**32 - 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Laboratory:
+    """From chromosomes to fitness values.
+
+    Attributes:
+      config: of the run.
+      data: what is trained and validated on; `images` the same as the executor sees it.
+      space: the genes.
+      environment: what results depend on besides their request.
+      ledger, executor, evaluator: open.
+    """
+
+    config: RunConfig
+    data: TrainingData
+    images: PhaseData
+    space: SearchSpace
+    environment: str
+    ledger: Ledger
+    executor: LocalExecutor
+    evaluator: Evaluator
+
+    def request(self, chromosome: Chromosome, num_inherited: int, inherited_from: str | None) -> Request:
+        """Returns what to ask of a chromosome whose leading blocks are inherited from an evaluated request."""
+        height, width, channels = self.data.train_images.shape[1:]
+        network = decode(
+            self.space,
+            chromosome,
+            input_shape=(height, width, channels),
+            num_classes=len(self.data.class_names),
+            pool_stride=self.config.space.pool_stride,
+            head_pool=self.config.space.head_pool,
+        )
+        return Request(
+            network=network,
+            num_inherited=num_inherited,
+            inherited_from=inherited_from,
+            recipe=self.config.fitness.recipe(),
+            limits=self.config.fitness.limits(),
+            data=self.data.fingerprint,
+            seed=self.config.seed,
+        )
+
+
+@contextlib.contextmanager
+def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[Laboratory]:
+    """Opens a run's laboratory and closes it at the end.
+
+    Args:
+      config: checked.
+      directory: of ledger and weights.
+      listener: told of every epoch.
+
+    Raises:
+      InputError: the data or a ledger cannot be used.
+    """
+    data = load_training_data(config.data)
+    images = PhaseData(
+        Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
+    )
+    here = environment(config.fitness.features, config.fitness.convolutions, deterministic=config.fitness.deterministic)
+    with contextlib.ExitStack() as stack:
+        ledger = Ledger(
+            directory / "ledger.sqlite",
+            here,
+            any_environment=config.fitness.any_environment,
+            other=config.fitness.ledger,
+        )
+        stack.callback(ledger.close)
+        weights = WeightStore(directory / "weights")
+        stack.callback(weights.close)
+        executor = LocalExecutor(
+            images,
+            cache_features=config.fitness.features == "cached",
+            compile_threads=config.fitness.compile_threads,
+            convolutions=config.fitness.convolutions,
+            on_epoch=lambda digest, epoch, num_epochs, loss: listener.epoch_finished(
+                network=digest, epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=None
+            ),
+        )
+        stack.callback(executor.close)
+        space = make_search_space(config.space)
+        yield Laboratory(config, data, images, space, here, ledger, executor, Evaluator(ledger, weights, executor))
