@@ -17,16 +17,21 @@ BIN := $(VENV)/bin
 
 # One target after the other also under `make -j`, so that the quick checks speak first and nothing runs beside a test.
 .NOTPARALLEL:
-.PHONY: help digits test check lint types tests format environment clean print-python print-requirements
+.PHONY: help digits bench test check lint types tests format environment clean print-python print-requirements
 
 help:
 	@echo "make digits   evolve networks for scikit-learn's digits, into runs/digits"
+	@echo "make bench    measure against PyTorch, TensorFlow and JAX without our work; an hour or more"
 	@echo "make test     lint, types and tests; what CI runs (also: make check)"
 	@echo "make format   rewrite the sources as the linter wants them"
 	@echo "make clean    remove $(VENV)"
 
 digits: environment
 	$(BIN)/python main.py --config=experiments/digits.py --workdir=runs/digits
+
+# The peers' environments are made on the first call; BENCH_ARGS="--workloads=shallow --rows=eager" measures less.
+bench: environment
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 test: lint types tests
 

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = ("requirements.txt", "requirements-cpu.txt", "requirements-dev.txt")
-OURS = {"vlga_jax", "main", "experiments", "tests"}
+OURS = {"vlga_jax", "main", "experiments", "benchmarks", "tests"}
 MAKE = shutil.which("make")
 needs_make = pytest.mark.skipif(MAKE is None, reason="make is not installed")
 
