@@ -1,7 +1,6 @@
 """A listener that times individuals."""
 
 import time
-from collections.abc import Sequence
 
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import NullListener
@@ -21,6 +20,3 @@ class Stopwatch(NullListener):
         now = time.perf_counter()
         self.seconds[row.phase, row.individual] = now - self._last
         self._last = now
-
-    def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
-        pass
