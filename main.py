@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from vlga_jax import config as configuration
-from vlga_jax.checks import InputError, parse
+from vlga_jax.checks import InputError
 
 _DEFAULT_EXPERIMENT = Path(__file__).parent / "experiments" / "digits.py"
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
@@ -26,10 +26,10 @@ def main(argv: list[str]) -> int:
     workdir = None
     try:
         command_line = configuration.read_command_line(argv, _DEFAULT_EXPERIMENT)
-        from vlga_jax.run.laboratory import RunConfig  # imports JAX, which takes seconds
+        from vlga_jax.run.laboratory import parse_config  # imports JAX, which takes seconds
         from vlga_jax.run.pipeline import run
 
-        config = parse(RunConfig, command_line.values)
+        config = parse_config(command_line.values)
         started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         workdir = command_line.workdir or Path("runs") / started
         print(f"workdir: {workdir}", flush=True)

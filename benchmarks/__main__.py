@@ -19,15 +19,15 @@ from absl import app, flags
 
 from benchmarks.images import choose_images
 from benchmarks.machine import machine, versions
-from benchmarks.runners import measure, runners
+from benchmarks.runners import Runner, measure, runners
 from benchmarks.table import table
-from benchmarks.workloads import WORKLOADS, Workload, complete, draw
-from vlga_jax.checks import parse
+from benchmarks.workloads import WORKLOADS, Phases, Workload, complete, draw
+from vlga_jax.checks import InputError, parse
 from vlga_jax.genome.space import SpaceConfig, make_search_space
 from vlga_jax.training.data import DataConfig, load_training_data
 
 _FLAGS = flags.FLAGS
-flags.DEFINE_list("workloads", ["shallow", "deep"], "Which of shallow, deep, full.")
+flags.DEFINE_list("workloads", ["shallow", "deep", "flat"], "Which of shallow, deep, flat, full.")
 flags.DEFINE_integer("repeats", 3, "Rounds; each runs every row once.", lower_bound=1)
 flags.DEFINE_integer("chromosome_seed", 0, "Of the networks that are drawn.", lower_bound=0)
 flags.DEFINE_list("rows", [], "Only rows whose name contains one of these; the first row always runs.")
@@ -39,17 +39,28 @@ _RESULTS = Path(__file__).parent / "results"
 def main(argv: list[str]) -> None:
     """Runs every workload asked for."""
     del argv
+    try:
+        _check_flags()
+        for name in _FLAGS.workloads:
+            _measure(WORKLOADS[name])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _check_flags() -> None:
     for name in _FLAGS.workloads:
         if name not in WORKLOADS:
-            sys.exit(f"error: --workloads={name}: must be one of {', '.join(WORKLOADS)}")
-    for name in _FLAGS.workloads:
-        result = run(WORKLOADS[name])
-        path = _RESULTS / f"{name}-{'gpu' if machine()['gpu'] else 'cpu'}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        print(
-            f"\n{name}, written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}\n"
-        )
-        print(result["table"], flush=True)
+            raise InputError("--workloads", name, f"must be one of {', '.join(WORKLOADS)}")
+
+
+def _measure(workload: Workload) -> None:
+    """Measures a workload, writes and prints what was measured."""
+    result = run(workload)
+    path = _RESULTS / f"{workload.name}-{'gpu' if machine()['gpu'] else 'cpu'}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name
+    print(f"\n{workload.name}, written to {where}\n\n{result['table']}", flush=True)
 
 
 def run(workload: Workload) -> dict[str, Any]:
@@ -58,32 +69,16 @@ def run(workload: Workload) -> dict[str, Any]:
     images = choose_images(config, _FLAGS.data_dir)
     space = make_search_space(parse(SpaceConfig, config.space.to_dict()))
     phases = draw(workload, space, _FLAGS.chromosome_seed)
-    chosen = [
-        row
-        for place, row in enumerate(runners(workload.name, gpu=bool(machine()["gpu"])))
-        if place == 0 or not _FLAGS.rows or any(part in row.name for part in _FLAGS.rows)
-    ]
+    rows = _chosen_rows(workload)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        chromosomes, job = directory / "chromosomes.json", directory / "job.json"
-        chromosomes.write_text(json.dumps(phases))
+        (directory / "chromosomes.json").write_text(json.dumps(phases))
         data = load_training_data(parse(DataConfig, config.data.to_dict()))
         arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
         np.savez(directory / "images.npz", **{name: getattr(data, name) for name in arrays})
-        runs: dict[str, list[dict[str, Any]]] = {row.name: [] for row in chosen}
-        for round_ in range(_FLAGS.repeats):
-            for row in chosen:
-                cache = directory / ("peer" if row.peer else "plain" if "plain" in row.name else "ours")
-                if row.fresh_cache:
-                    shutil.rmtree(cache, ignore_errors=True)
-                    cache.mkdir()
-                measured = measure(row, job, chromosomes, cache)
-                runs[row.name].append(measured)
-                print(f"{workload.name} round {round_ + 1}: {row.name} {measured['total_seconds']:.1f} s", flush=True)
-                if not job.exists():  # all inherit what this project's first run inherited, so that work is equal
-                    _write_job(job, workload, complete(phases, space), _heirs(measured), directory / "images.npz")
+        runs = _rounds(rows, workload, complete(phases, space), directory)
     rate = _matrix_rate()
-    flops = sum(individual["train_flops"] for individual in next(iter(runs.values()))[0]["individuals"])
+    flops = sum(individual["train_flops"] for individual in runs[rows[0].name][0]["individuals"])
     return {
         "workload": workload.name,
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
@@ -98,13 +93,58 @@ def run(workload: Workload) -> dict[str, Any]:
     }
 
 
+def _chosen_rows(workload: Workload) -> list[Runner]:
+    first, *others = runners(workload.name, gpu=bool(machine()["gpu"]))
+    for part in _FLAGS.rows:
+        if not any(part in row.name for row in (first, *others)):
+            names = ", ".join(row.name for row in (first, *others))
+            raise InputError("--rows", part, f"is part of no row's name: {names}")
+    wanted = _FLAGS.rows or workload.rivals
+    return [first, *[row for row in others if not wanted or any(part in row.name for part in wanted)]]
+
+
+def _rounds(rows: list[Runner], workload: Workload, phases: Phases, directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """What each row's runs wrote; a row that failed is left out.
+
+    Args:
+      rows: the first is this project; peers inherit what its first run inherited, so that their work is the same.
+      workload: for its recipe.
+      phases: of complete chromosomes.
+      directory: holds chromosomes.json and images.npz.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {row.name: [] for row in rows}
+    champions: list[int] = []
+    for round_ in range(_FLAGS.repeats):
+        for row in [row for row in rows if row.name in runs]:
+            cache = directory / ("peer" if row.peer else "plain" if "plain" in row.name else "ours")
+            if row.fresh_cache:
+                shutil.rmtree(cache, ignore_errors=True)
+                cache.mkdir()
+            try:
+                measured = measure(row, directory / "job.json", directory / "chromosomes.json", cache)
+            except RuntimeError as error:
+                if row is rows[0]:
+                    raise
+                print(error, flush=True)
+                del runs[row.name]
+                continue
+            runs[row.name].append(measured)
+            print(f"{workload.name} round {round_ + 1}: {row.name} {measured['process_seconds']:.1f} s", flush=True)
+            if not champions:
+                champions = _champions(measured)
+                _write_job(directory / "job.json", workload, phases, champions, directory / "images.npz")
+            elif not row.peer and _champions(measured) != champions:
+                print(f"{row.name} inherits other individuals than the first row: its later phases differ", flush=True)
+    return runs
+
+
 def _matrix_rate() -> float:
     """In a process of its own, so that none of the runs shares the machine with this one's threads."""
-    command = [sys.executable, "-m", "benchmarks.matrix_rate"]
+    command = [sys.executable, "-m", "benchmarks.matrix_rate", "bfloat16" if machine()["gpu"] else "float32"]
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def _heirs(measured: dict[str, Any]) -> list[int]:
+def _champions(measured: dict[str, Any]) -> list[int]:
     """The best individual of each phase, the first among equals."""
     phases: dict[int, list[float]] = {}
     for individual in measured["individuals"]:
@@ -112,11 +152,11 @@ def _heirs(measured: dict[str, Any]) -> list[int]:
     return [int(np.argmax(phases[phase])) for phase in sorted(phases)]
 
 
-def _write_job(path: Path, workload: Workload, phases: Any, heirs: list[int], images: Path) -> None:
+def _write_job(path: Path, workload: Workload, phases: Any, champions: list[int], images: Path) -> None:
     recipe = workload.config().fitness
     job = {
         "phases": phases,
-        "heirs": heirs,
+        "champions": champions,
         "pool_stride": workload.pool_stride,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,

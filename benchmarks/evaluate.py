@@ -22,7 +22,7 @@ from absl import flags  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
 from benchmarks.workloads import WORKLOADS, complete, read_phases  # noqa: E402
-from vlga_jax.checks import InputError, parse  # noqa: E402
+from vlga_jax.checks import InputError  # noqa: E402
 
 
 def _flags() -> flags.FlagValues:
@@ -34,7 +34,9 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_enum("cache", "off", ["off", "on"], about, flag_values=values)
     about = "Where tfds' CIFAR-10 lies; empty is the usual place beside a checkout, or else random images."
     flags.DEFINE_string("data_dir", "", about, flag_values=values)
-    flags.DEFINE_bool("plain", False, "With everything turned off that makes this project fast.", flag_values=values)
+    flags.DEFINE_bool("plain", False, "Layers, memory and compiler as JAX has them.", flag_values=values)
+    about = "Of activations."
+    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], about, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the trainings.", lower_bound=0, flag_values=values)
     return values
 
@@ -44,10 +46,14 @@ def main(argv: list[str]) -> int:
     arguments = _flags()
     if any(argument in ("--help", "-h") for argument in argv[1:]):
         print(__doc__)
-        print(arguments.main_module_help() or arguments)
+        print(arguments.get_help())
         return 0
     try:
-        arguments(argv)
+        if rest := arguments(argv)[1:]:
+            raise InputError("argument", rest[0], "is no flag; --help lists them")
+        out = Path(arguments.json)
+        if out.is_dir() or not out.absolute().parent.is_dir():
+            raise InputError("--json", str(out), "must name a file in a directory that exists")
         result = evaluate(arguments)
     except flags.Error as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -55,7 +61,7 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+    out.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 
@@ -65,18 +71,19 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
     phases = read_phases(Path(arguments.chromosomes))
     values = workload.config()
     values.seed = arguments.seed
+    values.fitness.precision = arguments.precision
     images = choose_images(values, arguments.data_dir)
 
     from benchmarks.given import Given  # imports JAX
     from benchmarks.stopwatch import Stopwatch
     from vlga_jax.config import configure_backend
     from vlga_jax.run import laboratory
-    from vlga_jax.run.laboratory import RunConfig
+    from vlga_jax.run.laboratory import parse_config
     from vlga_jax.run.search import Search
 
     if arguments.plain:
-        values.fitness.convolutions = "plain"
-    config = parse(RunConfig, values.to_dict())
+        values.fitness.layers = "plain"
+    config = parse_config(values.to_dict())
     configure_backend(config, keep_memory=not arguments.plain)
     if arguments.cache == "off":
         import jax
@@ -104,13 +111,14 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
                 "seconds": stopwatch.seconds[row.phase, row.individual],
                 "train_seconds": evaluation.train_seconds,
                 "compile_seconds": evaluation.compile_seconds,
-                "train_flops": 3 * _forward_flops(found.requests[row.network]) * training_images,
+                "train_flops": _step_flops(found.requests[row.network]) * training_images,
             }
         )
     return {
         "workload": workload.name,
         "images": images,
         "cache": arguments.cache,
+        "precision": arguments.precision,
         "individuals": individuals,
         "total_seconds": total,
         "import_seconds": imported - _STARTED,
@@ -119,16 +127,29 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
         "other_seconds": total - sum(seconds.values()),
         "compile_seconds": sum(evaluation.compile_seconds for evaluation in found.evaluations.values()),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device_peak_bytes": _device_peak_bytes(),
         "machine": machine(),
         "versions": versions(),
     }
 
 
-def _forward_flops(request: Any) -> int:
-    """One image's forward pass through what is trained."""
+def _device_peak_bytes() -> int:
+    import jax
+
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+def _step_flops(request: Any) -> int:
+    """One image's share of a step: forward pass and both gradients of what is trained, without those of its inputs."""
     from vlga_jax.network.spec import count_flops
 
-    return count_flops(request.network.suffix(request.num_inherited))
+    trained = request.network.suffix(request.num_inherited)
+    first, (height, width, channels) = trained.blocks[0], trained.input_shape
+    out_height, out_width, _ = first.out_shape(trained.input_shape)
+    of_inputs = 2 * height * width * first.a.kernel**2 * channels * first.a.channels
+    if first.skip:
+        of_inputs += 2 * out_height * out_width * channels * first.out_channels
+    return 3 * count_flops(trained) - of_inputs
 
 
 if __name__ == "__main__":

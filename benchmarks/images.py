@@ -1,13 +1,13 @@
 """Which images a workload uses: the real CIFAR-10 where it lies at hand, else random ones of the same shape."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from vlga_jax.checks import InputError
+from vlga_jax.training.user_cache import user_cache
 
 _BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data" / "tfds"
 IMAGE_SHAPE, NUM_CLASSES = (32, 32, 3), 10
@@ -15,7 +15,7 @@ _NUM_TEST = 100  # never looked at; the format wants a test set
 
 
 def choose_images(config: ConfigDict, directory: str) -> str:
-    """Fills in where a configuration's images lie; returns `cifar10` or `random`.
+    """Fills in where a configuration's images lie; returns `cifar10`, `npz` or `random`.
 
     Args:
       config: whose `data` is filled in; `num_train_examples` says how many are used.
@@ -30,7 +30,7 @@ def choose_images(config: ConfigDict, directory: str) -> str:
     config.data.dir = str(path)
     if (path / "train-00000.npz").is_file():
         config.data.name = "npz"
-        return "cifar10"
+        return "npz"
     if (path / "cifar10").is_dir():
         return "cifar10"
     if directory:
@@ -41,8 +41,7 @@ def choose_images(config: ConfigDict, directory: str) -> str:
 
 def _random_images(num_examples: int) -> Path:
     """The directory of random images, made if missing; read back as `config.data.name=npz`."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "vlga_jax" / "random_images" / str(num_examples)
+    path = user_cache() / "random_images" / str(num_examples)
     if not (path / "classes.json").is_file():
         path.mkdir(parents=True, exist_ok=True)
         random = np.random.default_rng(0)

@@ -1,6 +1,10 @@
-"""Prints the floating-point operations a second of this machine's float32 matrix product, as JAX runs it."""
+"""Prints the floating-point operations a second of this machine's matrix product, as JAX runs it.
+
+python -m benchmarks.matrix_rate float32
+"""
 
 import statistics
+import sys
 import time
 
 import jax
@@ -11,7 +15,7 @@ SIDE = 4096
 
 def main() -> None:
     """Prints one number."""
-    matrix = jnp.ones((SIDE, SIDE), jnp.float32)
+    matrix = jnp.ones((SIDE, SIDE), sys.argv[1])
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
     seconds = []

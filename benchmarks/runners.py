@@ -5,12 +5,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
+
 _HERE = Path(__file__).parent
 _PEERS = _HERE / "peers"
+# What vlga_jax.training.memory does for this project, a user can do for any other.
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +27,14 @@ class Runner:
       peer: whether it reads JOB.json (`peers/README.md`); else it is this project.
       command: what runs, without the flags that name job and output.
       fresh_cache: whether it starts with an empty compilation cache; else with what the row before it left.
+      environment: variables of its own.
     """
 
     name: str
     peer: bool
     command: tuple[str, ...]
     fresh_cache: bool = True
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def runners(workload: str, *, gpu: bool) -> list[Runner]:
@@ -37,11 +44,12 @@ def runners(workload: str, *, gpu: bool) -> list[Runner]:
       workload: its name.
       gpu: whether there is one.
     """
-    ours = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on")
+    plain = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on", "--plain")
+    ours = (*plain[:-1], *(["--precision=bfloat16"] if gpu else []))
     rows = [
         Runner("vlga_jax", False, ours),
         Runner("vlga_jax, warm cache", False, ours, fresh_cache=False),
-        Runner("vlga_jax, plain", False, (*ours, "--plain")),
+        Runner("vlga_jax, plain", False, plain),
     ]
     made = subprocess.run(["sh", str(_PEERS / "environments.sh")], stdout=subprocess.PIPE, text=True, check=True)
     interpreters = dict(line.split(" ", 1) for line in made.stdout.splitlines())
@@ -49,6 +57,9 @@ def runners(workload: str, *, gpu: bool) -> list[Runner]:
         script = str(_PEERS / "pytorch.py")
         variants = ["bf16", "eager", "compile"] if gpu else ["eager", "compile"]
         rows += [Runner(f"PyTorch {name}", True, (python, script, f"--variant={name}")) for name in variants]
+        if not gpu:
+            kept = "PyTorch eager, memory kept"
+            rows.append(Runner(kept, True, (python, script, "--variant=eager"), environment=_KEEP_FREED_MEMORY))
     if python := interpreters.get("tensorflow"):
         rows.append(Runner("Keras / TensorFlow", True, (python, str(_PEERS / "keras_tf.py"))))
     return rows
@@ -64,7 +75,7 @@ def measure(runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[s
       cache: directory of compiled programs, the runner's own; emptied by the caller where it should be.
 
     Raises:
-      RuntimeError: the run failed; with the end of what it said.
+      RuntimeError: the run failed, or did not use the GPU; with what it said.
     """
     out = cache.parent / f"{cache.name}.json"
     source = f"--job={job}" if runner.peer else f"--chromosomes={chromosomes}"
@@ -73,7 +84,9 @@ def measure(runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[s
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "TORCHINDUCTOR_CACHE_DIR": str(cache),
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        **runner.environment,
     }
+    started = time.perf_counter()
     done = subprocess.run(
         [*runner.command, source, f"--json={out}"],
         env=environment,
@@ -84,4 +97,9 @@ def measure(runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[s
     )
     if done.returncode:
         raise RuntimeError(f"{runner.name} failed: {done.stdout[-2000:]}")
-    return json.loads(out.read_text())
+    measured = {**json.loads(out.read_text()), "process_seconds": time.perf_counter() - started}
+    if runner.peer and machine()["gpu"] and measured["device"] == "cpu":
+        raise RuntimeError(
+            f"{runner.name} ran on the CPU; name an interpreter with CUDA, see benchmarks/peers/README.md"
+        )
+    return measured

@@ -29,6 +29,9 @@ class Workload:
       channels, kernels: choices of every convolution.
       pool_stride: of the 2x2 pools, pixels.
       num_train, num_validation: images.
+      equal_blocks: whether all phases after the first have the same new blocks, and all blocks give out equally many
+        channels, so that phases differ in depth only.
+      rivals: parts of the names of the peers that it is for; empty is all.
     """
 
     name: str
@@ -39,6 +42,8 @@ class Workload:
     pool_stride: int
     num_train: int
     num_validation: int
+    equal_blocks: bool = False
+    rivals: tuple[str, ...] = ()
 
     def config(self) -> ConfigDict:
         """Returns the report's experiment with this workload's space and data."""
@@ -57,6 +62,7 @@ WORKLOADS = {
     for workload in (
         Workload("shallow", 3, 6, (8, 16, 32), (1, 3, 5), 2, 5_000, 1_000),
         Workload("deep", 8, 4, (8, 16, 32), (1, 3, 5), 1, 2_000, 1_000),
+        Workload("flat", 8, 2, (8, 16, 32), (1, 3, 5), 1, 2_000, 1_000, equal_blocks=True, rivals=("eager", "warm")),
         Workload("full", 5, 10, (8, 16, 32, 64, 128, 256, 512), (1, 3, 5, 7, 9), 1, 45_000, 5_000),
     )
 }
@@ -71,15 +77,18 @@ def draw(workload: Workload, space: SearchSpace, seed: int) -> Phases:
       seed: of the draw.
     """
     random = np.random.default_rng(seed)
+    same = workload.channels[len(workload.channels) // 2]
     inherited = {gene.name for gene in space.genes if gene.inherited}
     phases: Phases = []
     for phase in range(workload.num_phases):
         rows = random.integers(space.num_choices, size=(workload.population_size, space.num_genes))
         values = [space.to_values(row, phase) for row in rows]
+        if workload.equal_blocks:
+            values = [{**row, "a_channels": same, "b_channels": same} for row in values]
         phases.append(
             [{name: value for name, value in row.items() if phase == 0 or name not in inherited} for row in values]
         )
-    return phases
+    return [*phases[:1], *[phases[1]] * (len(phases) - 1)] if workload.equal_blocks else phases
 
 
 def read_phases(path: Path) -> Phases:

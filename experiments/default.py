@@ -8,20 +8,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of everything random in a run
 
-    config.search = ConfigDict()  # vlga_jax/evolution/vlga.py
-    config.search.population_size = 10  # individuals a generation
-    config.search.num_generations = 3  # a phase, the initial population counted
-    config.search.num_phases = 5  # at most; each after the first appends a block
-    config.search.stop_rule = False  # end once a phase's best falls more than stop_drop below the best so far
-    config.search.stop_drop = 0.01  # accuracy
-    config.search.num_elites = 1  # fittest that survive unmutated; 0 reproduces the sources
-    config.search.survival_rate = 0.5  # share that survives for its fitness
-    config.search.unfit_survival_prob = 0.2  # chance of each of the others
-    config.search.mutation_rate = 0.1  # chance of a survivor to have one gene redrawn
-    config.search.crossover = "uniform"  # or single_point
-    config.search.parent_selection = "softmax"  # fitness-weighted; or uniform
-    config.search.parent_temperature = 0.1  # accuracy; of the softmax
-    config.search.winner = "last_phase"  # trained to convergence; or best_phase
+    config.search = vlga()
 
     config.space = ConfigDict()  # vlga_jax/genome/space.py
     config.space.activations = ("relu", "elu", "leaky_relu")  # also tanh, selu
@@ -53,7 +40,8 @@ def get_config() -> ConfigDict:
     config.fitness.any_environment = False  # use results of another backend, device kind or version too
     config.fitness.compile_threads = 0  # programs compiled at a time, 0 chooses by the number of cores
     config.fitness.deterministic = True  # GPU kernels that give the same bits every time
-    config.fitness.convolutions = "tuned"  # by shape on a CPU; or plain, XLA's own
+    config.fitness.precision = "float32"  # of activations; or bfloat16, for GPUs
+    config.fitness.layers = "tuned"  # this project's convolutions and batch norm; or plain, those of XLA and Flax
 
     config.final = ConfigDict()  # vlga_jax/run/finish.py
     config.final.epochs = 60  # at most
@@ -69,6 +57,7 @@ def get_config() -> ConfigDict:
     config.final.label_smoothing = 0.1
     config.final.flip = True  # mirror colour images left to right
     config.final.crop_padding = 4  # pixels around colour images to crop from, 0 is no cropping
+    config.final.precision = "float32"  # of activations; or bfloat16, for GPUs
 
     config.data = ConfigDict()  # vlga_jax/training/data
     config.data.name = "cifar10"  # digits, npz, or any tensorflow-datasets image classification set
@@ -86,3 +75,73 @@ def get_config() -> ConfigDict:
     config.tracking.wandb_project = "vlga_jax"
     config.tracking.wandb_timeout_seconds = 10.0  # that wandb may hold up a run in all
     return config
+
+
+def vlga() -> ConfigDict:
+    """Returns the variable length genetic algorithm's knobs; vlga_jax/evolution/vlga.py."""
+    search = ConfigDict()
+    search.strategy = "vlga"
+    search.population_size = 10  # individuals a generation
+    search.num_generations = 3  # a phase, the initial population counted
+    search.num_phases = 5  # at most; each after the first appends a block
+    search.stop_rule = False  # end once a phase's best falls more than stop_drop below the best so far
+    search.stop_drop = 0.01  # accuracy
+    search.num_elites = 1  # fittest that survive unmutated; 0 reproduces the sources
+    search.survival_rate = 0.5  # share that survives for its fitness
+    search.unfit_survival_prob = 0.2  # chance of each of the others
+    search.mutation_rate = 0.1  # chance of a survivor to have one gene redrawn
+    search.crossover = "uniform"  # or single_point
+    search.parent_selection = "softmax"  # fitness-weighted; or uniform
+    search.parent_temperature = 0.1  # accuracy; of the softmax
+    search.winner = "last_phase"  # trained to convergence; or best_phase
+    return search
+
+
+def classical() -> ConfigDict:
+    """Returns the classical genetic algorithm's knobs; vlga_jax/evolution/classical.py."""
+    search = ConfigDict()
+    search.strategy = "classical"
+    search.num_convolutions = 3  # of every network
+    search.population_size = 10
+    search.num_generations = 10  # the initial population counted
+    search.num_elites = 1  # the rest as for vlga
+    search.survival_rate = 0.5
+    search.unfit_survival_prob = 0.2
+    search.mutation_rate = 0.1
+    search.crossover = "uniform"
+    search.parent_selection = "softmax"
+    search.parent_temperature = 0.1
+    return search
+
+
+def random_search() -> ConfigDict:
+    """Returns random search's knobs; vlga_jax/evolution/random_search.py."""
+    search = ConfigDict()
+    search.strategy = "random_search"
+    search.population_size = 10  # networks asked for at a time
+    search.num_generations = 10  # how often
+    search.min_convolutions = 2  # of a network
+    search.max_convolutions = 10
+    return search
+
+
+def aging() -> ConfigDict:
+    """Returns the knobs of regularized (aging) evolution; vlga_jax/evolution/aging.py."""
+    search = ConfigDict()
+    search.strategy = "aging"
+    search.num_convolutions = 6  # of every network
+    search.population_size = 20
+    search.sample_size = 5  # of a tournament
+    search.num_children = 5  # trained between two changes of the population
+    search.num_cycles = 16  # of num_children each, after the initial population
+    return search
+
+
+def hill_climbing() -> ConfigDict:
+    """Returns hill climbing's knobs; vlga_jax/evolution/hill_climbing.py."""
+    search = ConfigDict()
+    search.strategy = "hill_climbing"
+    search.num_convolutions = 6  # of every network
+    search.num_neighbours = 5  # single-gene mutants tried before each step
+    search.num_steps = 20
+    return search

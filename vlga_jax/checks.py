@@ -57,13 +57,16 @@ def knob(
     )
 
 
-def parse[T](cls: type[T], values: Mapping[str, Any], prefix: str = "config") -> T:
+def parse[T](
+    cls: type[T], values: Mapping[str, Any], prefix: str = "config", *, groups: Mapping[str, type] | None = None
+) -> T:
     """Returns an instance of the dataclass `cls` whose every field was checked.
 
     Args:
       cls: a frozen dataclass; nested dataclasses are parsed from nested mappings, tuples may be given as lists.
       values: field names to values.
       prefix: what stands before a field's name in a message.
+      groups: dataclasses of fields whose annotation leaves it open.
 
     Raises:
       InputError: a field is unknown, missing, of the wrong type or out of its range.
@@ -72,7 +75,7 @@ def parse[T](cls: type[T], values: Mapping[str, Any], prefix: str = "config") ->
     for name in values:
         if name not in fields:
             raise InputError(f"{prefix}.{name}", values[name], f"unknown field; use one of {', '.join(fields)}")
-    hints = typing.get_type_hints(cls)
+    hints = {**typing.get_type_hints(cls), **(groups or {})}
     parsed = {}
     for name, field in fields.items():
         path = f"{prefix}.{name}"

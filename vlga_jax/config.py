@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.checks import KINDS, InputError
 from vlga_jax.training.processor import processor
+from vlga_jax.training.user_cache import user_cache
 
 if TYPE_CHECKING:
     import vlga_jax.run.laboratory  # imports JAX
@@ -87,9 +88,8 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
         wanted = [flag for flag in _DETERMINISTIC_GPU if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", "")]
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         # By processor: JAX's cache does not tell them apart, and a home directory may be shared by unlike machines.
-        jax.config.update("jax_compilation_cache_dir", str(cache_home / "vlga_jax" / "xla" / processor()))
+        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla" / processor()))
         jax.config.update("jax_compilation_cache_max_size", 4 * 1024**3)
     for name, value in _PINNED.items():
         jax.config.update(name, value)

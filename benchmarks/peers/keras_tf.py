@@ -202,13 +202,13 @@ def forget_networks() -> None:
 
 
 def search(job: dict, data: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Returns what each individual took, phase by phase; a phase's heir is inherited by the next."""
+    """Returns what each individual took, phase by phase; a phase's champion is inherited by the next."""
     shape = data["train_images"].shape[1:]
     prefix: list[tuple[dict, Weights]] = []
     activation, results = "", []
     for phase, individuals in enumerate(job["phases"]):
-        named = job["heirs"][phase] if job.get("heirs") else None
-        best, heir, heir_activation = -math.inf, None, activation
+        named = job["champions"][phase] if job.get("champions") else None
+        best, champion, champion_activation = -math.inf, None, activation
         for individual, genes in enumerate(individuals):
             started = time.perf_counter()
             keras.utils.set_random_seed(np.random.default_rng((job["seed"], phase, individual)).integers(2**31).item())
@@ -216,14 +216,14 @@ def search(job: dict, data: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             model, block = build(shape, prefix, genes, own_activation, job["pool_stride"])
             result = evaluate(model, data, job)
             if individual == named or (named is None and result["fitness"] > best):
-                best, heir, heir_activation = result["fitness"], (genes, block.get_weights()), own_activation
+                best, champion, champion_activation = result["fitness"], (genes, block.get_weights()), own_activation
             del model, block
             forget_networks()
             result["seconds"] = time.perf_counter() - started
             results.append({"phase": phase, "individual": individual, **result})
-        assert heir is not None, f"heirs names no individual of phase {phase}"
-        prefix.append(heir)
-        activation = heir_activation
+        assert champion is not None, f"champions names no individual of phase {phase}"
+        prefix.append(champion)
+        activation = champion_activation
     return results
 
 

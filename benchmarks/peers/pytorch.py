@@ -226,13 +226,13 @@ def evaluate(network: Network, train: Data, validation: Data, job: dict, variant
 
 
 def search(job: dict, train: Data, validation: Data, variant: str) -> list[dict]:
-    """Returns what each individual took, phase by phase; a phase's heir is inherited by the next."""
+    """Returns what each individual took, phase by phase; a phase's champion is inherited by the next."""
     _, side, _, in_channels = train.images.shape
     prefix: list[Block] = []
     activation, results = "", []
     for phase, individuals in enumerate(job["phases"]):
-        named = job["heirs"][phase] if job.get("heirs") else None
-        best, heir, heir_activation = -math.inf, None, activation
+        named = job["champions"][phase] if job.get("champions") else None
+        best, champion, champion_activation = -math.inf, None, activation
         for individual, genes in enumerate(individuals):
             started = time.perf_counter()
             random = np.random.default_rng((job["seed"], phase, individual))
@@ -242,16 +242,16 @@ def search(job: dict, train: Data, validation: Data, variant: str) -> list[dict]
             network = Network(prefix, block)
             result = evaluate(network, train, validation, job, variant, random)
             if individual == named or (named is None and result["fitness"] > best):
-                best, heir, heir_activation = result["fitness"], block, own_activation
+                best, champion, champion_activation = result["fitness"], block, own_activation
             del network, block
             if variant == "compile":
                 torch._dynamo.reset()
             gc.collect()
             result["seconds"] = time.perf_counter() - started
             results.append({"phase": phase, "individual": individual, **result})
-        assert heir is not None, f"heirs names no individual of phase {phase}"
-        prefix.append(heir)
-        activation, in_channels, side = heir_activation, heir.out_channels, heir.out_side
+        assert champion is not None, f"champions names no individual of phase {phase}"
+        prefix.append(champion)
+        activation, in_channels, side = champion_activation, champion.out_channels, champion.out_side
     return results
 
 

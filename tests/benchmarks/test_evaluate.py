@@ -66,6 +66,8 @@ def test_evaluate_of_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> No
         ([f"--chromosomes={tmp_path / 'bad.json'}"], ["a_kernel", "4", "(1, 3)"]),
         ([f"--chromosomes={tmp_path / 'list.json'}", "--cache=maybe"], ["cache", "maybe"]),
         ([f"--chromosomes={tmp_path / 'list.json'}", "--data_dir=missing"], ["--data_dir", "missing"]),
+        ([f"--chromosomes={tmp_path / 'list.json'}", f"--json={tmp_path / 'no' / 'out.json'}"], ["--json", "no"]),
+        ([f"--chromosomes={tmp_path / 'list.json'}", "more"], ["more"]),
         ([], ["chromosomes"]),
     ):
         done = evaluate(tmp_path, *flags)

@@ -28,6 +28,14 @@ def test_draw_makes_the_workloads_phases_within_its_space(space: SearchSpace) ->
     assert not any("activation" in genes for individuals in phases[1:] for genes in individuals)
 
 
+def test_draw_of_equal_blocks_makes_phases_that_differ_in_depth_only(space: SearchSpace) -> None:
+    first, second, *others = draw(WORKLOADS["flat"], space, seed=0)
+    assert len(others) == 6
+    assert all(later == second for later in others)
+    assert {gene[name] for gene in first + second for name in ("a_channels", "b_channels")} == {16}
+    assert second[0] != second[1]
+
+
 def test_complete_fills_in_genes_that_mean_nothing_where_they_stand(space: SearchSpace) -> None:
     genes = {"a_channels": 8, "a_kernel": 3, "a_batch_norm": True, "include_pool": False, "include_skip": False}
     first = {**genes, "activation": "elu", "b_channels": 32, "b_kernel": 5, "b_batch_norm": False, "include_b": False}

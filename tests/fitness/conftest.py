@@ -25,6 +25,7 @@ RECIPE = Recipe(
     label_smoothing=0.0,
     flip=False,
     crop_padding=0,
+    precision="float32",
 )
 REQUEST = Request(
     network=NetworkSpec((6, 6, 1), 3, "relu", "average", (BLOCK,)),

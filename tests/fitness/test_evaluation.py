@@ -59,7 +59,7 @@ def test_request_digest_of_a_written_out_request_is_sha256_of_its_json(make_requ
         '"b":{"batch_norm":false,"channels":4,"kernel":1},"dropout_rate":0.0,"pool":{"kind":"max","stride":2},'
         '"skip":false}],"head_pool":"average","input_shape":[6,6,1],"num_classes":3},"num_inherited":0,'
         '"recipe":{"batch_size":16,"crop_padding":0,"epochs":2,"flip":false,"label_smoothing":0.0,'
-        '"learning_rate":0.01,"optimizer":"adam","schedule":"constant","warmup_epochs":0.0,"weight_decay":0.0},'
+        '"learning_rate":0.01,"optimizer":"adam","precision":"float32","schedule":"constant","warmup_epochs":0.0,"weight_decay":0.0},'
         '"seed":0}'
     )
     assert make_request().to_json() == text
@@ -78,8 +78,8 @@ def test_request_digest_of_every_changed_field_differs(make_request: Any) -> Non
     digests = {other.digest for other in asked} | {request.digest}
     assert len(digests) == len(asked) + 1
     # Of each block 10 values and 2 parts that may be missing; a third block; 3 of the shape, 3 more of the network;
-    # 10 of the recipe, 4 others; and 3 limits, which are no part of it.
-    assert len(asked) == 2 * (10 + 2) + 1 + 3 + 3 + 10 + 4
+    # 11 of the recipe, 4 others; and 3 limits, which are no part of it.
+    assert len(asked) == 2 * (10 + 2) + 1 + 3 + 3 + 11 + 4
     assert len(changed) == len(asked) + 3
 
 
@@ -166,9 +166,8 @@ def test_environment_on_a_cpu_does_not_depend_on_gpu_kernels() -> None:
     assert environments[0] == environments[1]
 
 
-def test_environment_on_a_cpu_names_the_convolutions() -> None:
+def test_environment_on_a_cpu_names_the_layers() -> None:
     names = [
-        json.loads(evaluation.environment("cached", name, deterministic=True))["convolutions"]
-        for name in ("tuned", "plain")
+        json.loads(evaluation.environment("cached", name, deterministic=True))["layers"] for name in ("tuned", "plain")
     ]
     assert names == ["tuned", "plain"]

@@ -9,7 +9,7 @@ from jax import lax
 
 from experiments import default
 from vlga_jax.network import convolution
-from vlga_jax.network.convolution import CONVOLUTIONS, tuned, weight_gradient
+from vlga_jax.network.convolution import tuned, weight_gradient
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SPACE = default.get_config().space
@@ -17,7 +17,7 @@ ROUNDING = 1e-5  # of the largest value
 
 
 def plain(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
-    return CONVOLUTIONS["plain"](inputs, kernel, strides, "SAME", dimension_numbers=DIMENSIONS)
+    return lax.conv_general_dilated(inputs, kernel, strides, "SAME", dimension_numbers=DIMENSIONS)
 
 
 def ours(inputs: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1)) -> jax.Array:
@@ -41,7 +41,7 @@ def difference(*arguments: Any) -> jax.Array:
 
 
 @pytest.mark.parametrize("side", SPACE.kernels)
-def test_tuned_of_every_gene_combination_equals_lax(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "_CHUNK_BYTES", 1)  # so that every weight gradient goes through chunks
     pairs = list(itertools.product((1, 3, *SPACE.channels), SPACE.channels))
     if side > 3:  # wide kernels of many channels take minutes, and nothing else than those of 64 by 64
@@ -57,6 +57,16 @@ def test_tuned_of_every_gene_combination_equals_lax(side: int, monkeypatch: pyte
     worst = np.asarray(differences())
     assert worst.shape == (len(pairs), 3)
     assert worst.max() < ROUNDING
+
+
+@pytest.mark.parametrize("side", [side for side in SPACE.kernels if side > 1])
+@pytest.mark.parametrize(("channels", "out_channels"), [(3, 8), (8, 8), (8, 16), (16, 8), (16, 16), (32, 16), (16, 32)])
+def test_tuned_equals_lax_where_every_tap_meets_the_image(
+    side: int, channels: int, out_channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "_CHUNK_BYTES", 1)
+    kernel = normal(1, side, side, channels, out_channels) / np.sqrt(channels)
+    assert difference(normal(0, 16, 11, 12, channels), kernel).max() < ROUNDING
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (4, 4), (5, 4)])

@@ -296,3 +296,44 @@ def test_dropout_of_a_suffix_drops_what_the_whole_network_does(dropping: Any) ->
     suffix: Any = ConvNet(spec.suffix(1)).apply({"params": own}, features, train=True, rngs=rngs)
     whole: Any = ConvNet(spec).apply(variables, images, train=True, num_frozen=1, rngs=rngs)
     np.testing.assert_allclose(suffix, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_tuned_layers_give_the_outputs_and_gradients_of_plain_ones(kind: str, stride: int) -> None:
+    block = BlockSpec(ConvSpec(8, 5, True), PoolSpec(kind, stride), ConvSpec(16, 1, True), True, 0.0)
+    spec = two_blocks("elu", "average", (12, 8), block, block)
+    images = jax.random.normal(jax.random.key(0), (32, *spec.input_shape))
+    variables = ConvNet(spec).init(jax.random.key(1), images, train=False)
+
+    def results(layers: str) -> Any:
+        def loss(params: Any) -> Any:
+            logits, updated = ConvNet(spec, layers).apply(
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+            )
+            return jnp.sin(logits).sum(), (logits, updated)
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    tuned, plain = results("tuned"), results("plain")
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain[0]))  # gradients that cancel are small
+    chex.assert_trees_all_close(tuned[0], plain[0], rtol=0, atol=1e-5 * largest)
+    chex.assert_trees_all_close(tuned[1], plain[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["tuned", "plain"])
+def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_float32(layers: str) -> None:
+    block = BlockSpec(ConvSpec(8, 3, True), PoolSpec("average", 2), ConvSpec(8, 1, False), True, 0.0)
+    spec = two_blocks("relu", "average", (6, 6), block, block)
+    images = jax.random.uniform(jax.random.key(0), (16, *spec.input_shape))
+    variables = ConvNet(spec, layers, "bfloat16").init(jax.random.key(1), images, train=False)
+    chex.assert_trees_all_equal_dtypes(variables, ConvNet(spec).init(jax.random.key(1), images, train=False))
+    half, updated = ConvNet(spec, layers, "bfloat16").apply(variables, images, train=True, mutable=["batch_stats"])
+    exact, _ = ConvNet(spec, layers).apply(variables, images, train=True, mutable=["batch_stats"])
+    assert {leaf.dtype for leaf in jax.tree.leaves((half, updated))} == {np.dtype("float32")}
+    np.testing.assert_allclose(half, exact, rtol=0, atol=0.05 * float(jnp.abs(exact).max()))
+    assert (half != exact).any(), "precision is heeded"
+    inner = ConvBlock(block, "relu", layers).init_with_output(
+        jax.random.key(2), images.astype(jnp.bfloat16), train=False
+    )[0]
+    assert inner.dtype == jnp.bfloat16

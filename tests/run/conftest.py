@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from experiments import default
-from vlga_jax.checks import parse
-from vlga_jax.run.laboratory import RunConfig
+from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY: Mapping[str, Any] = {
@@ -76,7 +75,7 @@ def make_config() -> MakeConfig:
             for step in path:
                 node = node[step]
             node[leaf] = value
-        return parse(RunConfig, config.to_dict())
+        return parse_config(config.to_dict())
 
     return make
 

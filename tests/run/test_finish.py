@@ -37,6 +37,7 @@ CONFIG = FinalConfig(
     label_smoothing=0.1,
     flip=True,
     crop_padding=1,
+    precision="float32",
 )
 BLOCK = BlockSpec(ConvSpec(3, 3, True), None, None, False, 0.25)
 NETWORK = NetworkSpec((4, 4, 3), 2, "relu", "average", (BLOCK,))  # colour images, so that they are augmented
@@ -248,6 +249,7 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
         {"label_smoothing": 0.2},
         {"flip": False},
         {"crop_padding": 2},
+        {"precision": "bfloat16"},
     ]
     assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]
     configs = [CONFIG, *(dataclasses.replace(CONFIG, **change) for change in changes)]

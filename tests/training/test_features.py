@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -115,8 +116,8 @@ def test_fits_in_memory_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("vlga_jax.training.features.SHARE_OF_MEMORY", 0.5)
     needed = 3 * 3 * 3 * 10 * 4  # the first block leaves 3x3x3 float32 of each of ten examples
     monkeypatch.setattr(memory, "host_bytes", lambda: 2 * needed)
-    assert fits_in_memory(NETWORK, 1, 10)
-    assert not fits_in_memory(NETWORK, 1, 11)
+    assert fits_in_memory(NETWORK, 1, 10, "float32")
+    assert not fits_in_memory(NETWORK, 1, 11, "float32")
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="data go to the device there")
@@ -135,6 +136,7 @@ RECIPE = Recipe(
     label_smoothing=0.0,
     flip=False,
     crop_padding=0,
+    precision="float32",
 )
 DIGITS = DataConfig(
     name="digits",
@@ -195,3 +197,12 @@ def test_training_on_features_gives_the_accuracies_of_training_on_images() -> No
         blocks, ancestor = requests[0].network.blocks, Ancestor(requests[0], cached[0].variables)
     for executor in executors:
         executor.close()
+
+
+def test_features_in_bfloat16_are_the_rounded_ones(recomputed: PhaseData, variables: dict[str, Any]) -> None:
+    half = PrefixFeatures(IMAGES).of("child", "parent", NETWORK, variables, 1, "bfloat16")
+    for part, exact in ((half.train, recomputed.train), (half.validation, recomputed.validation)):
+        assert part.inputs.dtype == jnp.bfloat16
+        largest = float(np.abs(exact.inputs).max())
+        np.testing.assert_allclose(np.float32(part.inputs), exact.inputs, rtol=0, atol=0.03 * largest)
+    assert (np.float32(half.train.inputs) != recomputed.train.inputs).any()

@@ -38,6 +38,7 @@ RECIPE = Recipe(
     label_smoothing=0.1,
     flip=True,
     crop_padding=1,
+    precision="float32",
 )
 BLOCK = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), None, False, 0.25)
 NETWORK = NetworkSpec((6, 6, 1), 3, "relu", "average", (BLOCK,))  # everything random and every kind of state

@@ -27,6 +27,7 @@ RECIPE = Recipe(
     label_smoothing=0.0,
     flip=False,
     crop_padding=0,
+    precision="float32",
 )
 INHERITED = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), ConvSpec(4, 3, True), True, 0.0)  # three convolutions
 NEW = BlockSpec(ConvSpec(3, 3, True), None, None, True, 0.0)

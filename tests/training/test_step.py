@@ -38,6 +38,7 @@ RECIPE = Recipe(
     label_smoothing=0.0,
     flip=False,
     crop_padding=0,
+    precision="float32",
 )
 
 
@@ -268,3 +269,24 @@ def test_augment_under_jit_keeps_bytes_and_depends_on_the_key_alone() -> None:
 def test_augment_of_nothing_returns_the_images() -> None:
     images = jnp.asarray(batch().inputs)
     np.testing.assert_array_equal(augment(jax.random.key(0), images, flip=False, crop_padding=0), images)
+
+
+def test_train_step_in_bfloat16_keeps_float32_state_near_that_of_float32() -> None:
+    states, beginning = {}, start(SPEC, RECIPE)
+    for precision in ("float32", "bfloat16"):
+        recipe = dataclasses.replace(RECIPE, optimizer="sgd", precision=precision)
+        state, step = start(SPEC, recipe), jitted_step(SPEC, recipe)
+        for number in range(3):
+            state = step(state, batch(number), jax.random.key(0))
+        states[precision] = state
+    exact, half = states["float32"], states["bfloat16"]
+    assert {leaf.dtype for leaf in jax.tree.leaves((half.params, half.batch_stats, half.loss_sum))} == {np.dtype("f4")}
+    moved, exactly = (
+        jax.tree.map(lambda after, before: np.asarray(after - before), state.params, beginning.params)
+        for state in (half, exact)
+    )
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(exactly))
+    chex.assert_trees_all_close(moved, exactly, rtol=0, atol=0.05 * largest)
+    chex.assert_trees_all_close(half.batch_stats, exact.batch_stats, rtol=0.03, atol=3e-3)
+    assert float(half.loss_sum) == pytest.approx(float(exact.loss_sum), rel=0.02)
+    assert float(half.loss_sum) != float(exact.loss_sum), "precision is heeded"

@@ -5,12 +5,14 @@ immutable, and a function of the key and the fitness values alone: replaying the
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import PRNGKeyArray
 
 from vlga_jax.genome.chromosome import Chromosome
+from vlga_jax.genome.space import SearchSpace
 
 
 class Place(NamedTuple):
@@ -50,6 +52,51 @@ class Champion:
     place: Place
     chromosome: Chromosome
     fitness: float
+
+
+def fitter(champion: Champion | None, proposals: Sequence[Proposal], fitness: Sequence[float]) -> Champion:
+    """Returns the best of a champion, if there is one, and of newly evaluated individuals; the first among equals.
+
+    Args:
+      champion: the best before.
+      proposals: at least one if there is no champion.
+      fitness: of each; NaN is the worst.
+    """
+    for proposal, value in zip(proposals, fitness, strict=True):
+        comparable = -math.inf if math.isnan(value) else float(value)
+        if champion is None or comparable > champion.fitness:
+            champion = Champion(proposal.place, proposal.chromosome, comparable)
+    assert champion is not None
+    return champion
+
+
+@runtime_checkable
+class StrategyConfig(Protocol):
+    """A strategy's own knobs: a frozen dataclass named `SearchConfig` in the strategy's file."""
+
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy's file."""
+        ...
+
+    @property
+    def planned_phases(self) -> int:
+        """How many phases there will be; 0 if that is not known before."""
+        ...
+
+    @property
+    def num_generations(self) -> int:
+        """How often a phase asks."""
+        ...
+
+    @property
+    def population_size(self) -> int:
+        """About how many individuals it asks for each time."""
+        ...
+
+    def make(self, space: SearchSpace) -> "Strategy[Any]":
+        """Returns the strategy over a space."""
+        ...
 
 
 State = TypeVar("State")

@@ -8,23 +8,18 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution import selection, variation
-from vlga_jax.evolution.strategy import Champion, Place, Proposal
+from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome, Population, sample_genes
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
 
-ORIGINS = ("initial", "survivor", "mutant", "child")
-_SURVIVOR, _MUTANT, _CHILD = 1, 2, 3
-_NO_PARENT = -1
 _ROUNDING = 1e-9  # 0.07 - 0.06 exceeds 0.01 in float64; one image more or less is a larger step than this
 
 
@@ -33,6 +28,7 @@ class SearchConfig:
     """How it evolves.
 
     Attributes:
+      strategy: vlga.
       population_size: individuals a generation.
       num_generations: a phase, the initial population counted.
       num_phases: at most; one block is added in each after the first.
@@ -49,6 +45,7 @@ class SearchConfig:
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
     """
 
+    strategy: str = knob(one_of=("vlga",))
     population_size: int = knob(at_least=2, at_most=10_000)
     num_generations: int = knob(at_least=1)
     num_phases: int = knob(at_least=1)
@@ -70,79 +67,11 @@ class SearchConfig:
             )
 
     @property
-    def num_fit(self) -> int:
-        """How many survive for their fitness: the rate's share rounded half up, at least 2, elites included."""
-        return max(2, self.num_elites, math.floor(self.survival_rate * self.population_size + 0.5))
+    def planned_phases(self) -> int:
+        return 0 if self.stop_rule else self.num_phases
 
-
-class Offspring(NamedTuple):
-    """A new generation, survivors first.
-
-    Attributes:
-      genes: `[population, genes]`.
-      fitness: `[population]`; a survivor's that did not mutate, NaN for the others.
-      origin: `[population]`, places in `ORIGINS`.
-      parents: `[population, 2]`, places in the old generation, -1 where there is none.
-    """
-
-    genes: Array
-    fitness: Array
-    origin: Array
-    parents: Array
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def breed(
-    key: PRNGKeyArray,
-    population: Population,
-    num_choices: Int[Array, " genes"],
-    free: Array,
-    *,
-    config: SearchConfig,
-) -> Offspring:
-    """Returns the next generation.
-
-    Args:
-      key: consumed.
-      population: genes and fitness of the old generation; NaN fitness counts as worst.
-      num_choices, free: cardinality of each gene, and whether it may change; `[genes]`.
-      config: static.
-
-    Source:
-      Xiao et al. 2020, section 3.2. Parents are survivors as they were evaluated, not as mutated: fitness weights would
-      otherwise speak of genes that nobody measured.
-    """
-    key_survive, key_mutate, key_genes, key_parents, key_cross = jax.random.split(key, 5)
-    size = config.population_size
-    survives = selection.select_survivors(
-        key_survive, population.fitness, num_fit=config.num_fit, unfit_survival_prob=config.unfit_survival_prob
-    )
-    ranks = selection.rank(population.fitness)
-    order = jnp.argsort(jnp.where(survives, ranks, ranks + size))
-    slot = jnp.arange(size)
-    is_survivor = slot < survives.sum()
-
-    mutates = jax.random.bernoulli(key_mutate, config.mutation_rate, (size,)) & (slot >= config.num_elites)
-    kept = population.genes[order]
-    mutants = jax.vmap(variation.mutate, in_axes=(0, 0, None, None))(
-        jax.random.split(key_genes, size), kept, num_choices, free
-    )
-
-    temperature = config.parent_temperature if config.parent_selection == "softmax" else math.inf
-    weights = selection.parent_log_weights(population.fitness, survives, temperature=temperature)
-    mother, father = jax.vmap(selection.sample_parents, in_axes=(0, None))(jax.random.split(key_parents, size), weights)
-    cross = variation.uniform_crossover if config.crossover == "uniform" else variation.single_point_crossover
-    children = jax.vmap(cross, in_axes=(0, 0, 0, None))(
-        jax.random.split(key_cross, size), population.genes[mother], population.genes[father], free
-    )
-
-    origin = jnp.where(is_survivor, jnp.where(mutates, _MUTANT, _SURVIVOR), _CHILD)
-    return Offspring(
-        genes=jnp.where(is_survivor[:, None], jnp.where(mutates[:, None], mutants, kept), children),
-        fitness=jnp.where(origin == _SURVIVOR, population.fitness[order], jnp.nan),
-        origin=origin,
-        parents=jnp.stack([jnp.where(is_survivor, order, mother), jnp.where(is_survivor, _NO_PARENT, father)], axis=1),
-    )
+    def make(self, space: SearchSpace) -> "VLGA":
+        return VLGA(space, self)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -192,15 +121,15 @@ class VLGA:
         inherited = state.finished[-1] if state.finished else None
         proposals = []
         for individual, row in enumerate(state.population.genes):
-            parents = [None if place == _NO_PARENT else int(place) for place in state.parents[individual]]
+            mother, father = parents_of(state.parents[individual])
             fitness = float(state.population.fitness[individual])
             proposals.append(
                 Proposal(
                     place=Place(state.phase, state.generation, individual),
                     chromosome=inherited.chromosome.extended(row) if inherited else Chromosome(np.asarray(row)[None]),
                     origin=ORIGINS[state.origin[individual]],
-                    parent_a=parents[0],
-                    parent_b=parents[1],
+                    parent_a=mother,
+                    parent_b=father,
                     inherits=inherited.place if inherited else None,
                     fitness=None if math.isnan(fitness) else fitness,
                 )
@@ -208,13 +137,7 @@ class VLGA:
         return tuple(proposals)
 
     def tell(self, key: PRNGKeyArray, state: VLGAState, fitness: Sequence[float]) -> VLGAState:
-        proposals = self.ask(state)
-        champion = state.champion
-        for proposal, value in zip(proposals, fitness, strict=True):
-            comparable = -math.inf if math.isnan(value) else float(value)
-            if champion is None or comparable > champion.fitness:
-                champion = Champion(proposal.place, proposal.chromosome, comparable)
-        assert champion is not None
+        champion = fitter(state.champion, self.ask(state), fitness)
         if state.generation + 1 < self.config.num_generations:
             return self._next_generation(key, state, fitness, champion)
         finished = (*state.finished, champion)
@@ -261,7 +184,7 @@ class VLGA:
             generation=0,
             population=Population(np.asarray(genes), np.full(size, np.nan)),
             origin=np.zeros(size, np.int32),
-            parents=np.full((size, 2), _NO_PARENT),
+            parents=np.full((size, 2), NO_PARENT),
             finished=finished,
         )
 
@@ -278,12 +201,10 @@ class VLGA:
                 config=self.config,
             )
         )
-        # Fitness travels through the operators as float32; what a survivor is worth is kept to the bit.
-        known = np.where(np.isnan(offspring.fitness), np.nan, np.asarray(fitness)[offspring.parents[:, 0]])
         return dataclasses.replace(
             state,
             generation=state.generation + 1,
-            population=Population(offspring.genes, known),
+            population=Population(offspring.genes, known_fitness(offspring, fitness)),
             origin=offspring.origin,
             parents=offspring.parents,
             champion=champion,

@@ -38,7 +38,8 @@ class FitnessConfig:
       any_environment: whether results measured on another backend, device kind or version count as known.
       compile_threads: programs compiled at a time while networks train; 0 chooses by the number of cores.
       deterministic: whether GPU kernels are chosen for the same bits every time.
-      convolutions: tuned (by shape on a CPU) or plain (XLA's own); their results differ by rounding.
+      layers: tuned (this project's convolutions and batch norm) or plain (those of XLA and Flax); results differ by
+        rounding.
     """
 
     epochs: int = knob(at_least=1)
@@ -57,7 +58,8 @@ class FitnessConfig:
     any_environment: bool = knob()
     compile_threads: int = knob(at_least=0)
     deterministic: bool = knob()
-    convolutions: str = knob(one_of=("tuned", "plain"))
+    layers: str = knob(one_of=("tuned", "plain"))
+    precision: str = knob(one_of=("float32", "bfloat16"))
 
     def recipe(self) -> Recipe:
         """Returns the training recipe; augmentation is left to the final training, since features are computed once."""
@@ -178,12 +180,12 @@ def key_of(digest: str) -> PRNGKeyArray:
     return jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl="threefry2x32")
 
 
-def environment(features: str, convolutions: str, *, deterministic: bool) -> str:
+def environment(features: str, layers: str, *, deterministic: bool) -> str:
     """Returns what the bits of a result depend on besides its request, as canonical JSON.
 
     Args:
       features: cached or recomputed.
-      convolutions: tuned or plain; elsewhere than on a CPU they are the same.
+      layers: tuned or plain.
       deterministic: whether GPU kernels are chosen for the same bits every time; says nothing on a CPU.
     """
     device = jax.local_devices()[0]
@@ -191,7 +193,7 @@ def environment(features: str, convolutions: str, *, deterministic: bool) -> str
     return canonical_json(
         {
             "backend": device.platform,
-            "convolutions": convolutions if on_cpu else "plain",
+            "layers": layers,
             "device": processor() if on_cpu else device.device_kind,
             "deterministic": on_cpu or deterministic,
             "features": features,

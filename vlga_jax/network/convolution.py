@@ -5,10 +5,11 @@ once per tile of a small result, and its 1x1 convolutions are slower than the pr
 and a weight gradient goes through the batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels,
 on two cores, 9.7 ms against 20.2. `docs/performance.md` has more.
 
-Elsewhere than on a CPU, and where `lax.conv_general_dilated` is best, that is what runs.
+Elsewhere than on a CPU, in other precisions, and where `lax.conv_general_dilated` is best, that is what runs.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jaxtyping import Array, Float
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _CHUNK_BYTES = 1 << 20  # of the wider operand: what a core's own cache holds beside the rest
 _CHUNK_IMAGES = (8, 32)  # fewer starve the product, more gain nothing
+_PRODUCT_PARTS = 8  # of the weight gradient of a 1x1 convolution
 _FEW_CHANNELS = 16  # at most, in and out, where XLA takes its slow path
 _VECTOR = 32  # channels below which twice the bytes still pay
 
@@ -38,15 +40,33 @@ def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **
       others: what else `nn.Conv` hands on; all at Flax's defaults.
     """
     side = kernel.shape[0]
-    if jax.default_backend() != "cpu" or (side > 1 and tuple(strides) != (1, 1)):
+    elsewhere = jax.default_backend() != "cpu" or inputs.dtype != jnp.float32
+    if elsewhere or (side > 1 and tuple(strides) != (1, 1)):
         return lax.conv_general_dilated(inputs, kernel, strides, padding, **others)
     if side == 1:
-        thinned = inputs[:, :: strides[0], :: strides[1]]
-        return lax.dot_general(thinned, kernel[0, 0], (((3,), (0,)), ((), ())))
+        return _product(inputs[:, :: strides[0], :: strides[1]], kernel[0, 0])
     return _convolution(inputs, kernel)
 
 
-CONVOLUTIONS: dict[str, Callable[..., Any]] = {"tuned": tuned, "plain": lax.conv_general_dilated}
+@jax.custom_vjp
+def _product(inputs: Images, weights: Float[Array, "channels out_channels"]) -> Array:
+    return lax.dot_general(inputs, weights, (((3,), (0,)), ((), ())))
+
+
+def _product_forward(inputs: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _product(inputs, weights), (inputs, weights)
+
+
+def _product_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """The weights' gradient in parts: a product as long and as narrow is slow, and drags what comes before it along."""
+    inputs, weights = saved
+    parts = math.gcd(gradient.size // gradient.shape[3], _PRODUCT_PARTS)
+    rows, row_gradients = (x.reshape(parts, -1, x.shape[3]) for x in (inputs, gradient))
+    weight_gradients = lax.dot_general(rows, row_gradients, (((1,), (1,)), ((0,), (0,))))
+    return lax.dot_general(gradient, weights, (((3,), (1,)), ((), ()))), weight_gradients.sum(0)
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 @jax.custom_vjp

@@ -30,6 +30,7 @@ class FinalConfig:
       init: start from the searched weights, or from scratch.
       use_all_data: train on the validation images too, for all epochs.
       flip, crop_padding: of colour images only.
+      precision: of the training's activations; the network is exported, and tested, in float32.
     """
 
     epochs: int = knob(at_least=1)
@@ -45,6 +46,7 @@ class FinalConfig:
     label_smoothing: float = knob(at_least=0, at_most=0.99)
     flip: bool = knob()
     crop_padding: int = knob(at_least=0)
+    precision: str = knob(one_of=("float32", "bfloat16"))
 
     def recipe(self, num_channels: int) -> Recipe:
         """Returns the training recipe for images with this many channels."""
@@ -101,6 +103,8 @@ def train_to_convergence(
     searched: Callable[[], Variables],
     directory: Path,
     listener: Listener,
+    *,
+    layers: str = "tuned",
 ) -> tuple[Variables, Progress]:
     """Returns the trained variables, on the host, and how training went.
 
@@ -110,6 +114,7 @@ def train_to_convergence(
       searched: gives the searched weights; called only if they are started from and no epoch is done yet.
       directory: of checkpoints; training goes on from the newest.
       listener: is told of each epoch.
+      layers: tuned or plain.
 
     Raises:
       InputError: the first epoch failed already: it diverged, or memory ran out.
@@ -125,6 +130,7 @@ def train_to_convergence(
         num_train=len(images.train),
         input_dtype="uint8",
         whole_epochs=epochs_as_programs(images.train.inputs),
+        layers=layers,
     )
     root = key_of(final.digest)
     store = _Checkpoints(directory)

@@ -2,11 +2,15 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from vlga_jax.checks import knob
-from vlga_jax.evolution.vlga import SearchConfig
+from vlga_jax import evolution
+from vlga_jax.checks import InputError, knob, parse
+from vlga_jax.evolution.strategy import StrategyConfig
 from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
 from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.fitness.executors.local import LocalExecutor
@@ -21,18 +25,38 @@ from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import Examples
 
+_NO_STRATEGIES = ("breeding", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything a run depends on; `seed` in [0, 2**32)."""
+    """Everything a run depends on; `search` is the strategy's own, `seed` lies in [0, 2**32)."""
 
-    search: SearchConfig
+    search: StrategyConfig
     space: SpaceConfig
     fitness: FitnessConfig
     final: FinalConfig
     data: DataConfig
     tracking: TrackingConfig
     seed: int = knob(at_least=0, at_most=2**32 - 1)
+
+
+def parse_config(values: Mapping[str, Any]) -> RunConfig:
+    """Returns the checked configuration; `search.strategy` names the file that says what `search` holds.
+
+    Raises:
+      InputError: a field is unknown, missing, of the wrong type or out of its range.
+    """
+    search, file = values.get("search"), "vlga"
+    if isinstance(search, Mapping):
+        file = search.get("strategy", "")
+        names = [module.name for module in pkgutil.iter_modules(evolution.__path__)]
+        strategies = [name for name in names if name not in _NO_STRATEGIES]
+        if file not in strategies:
+            raise InputError("config.search.strategy", file, f"must be one of {', '.join(strategies)}")
+    return parse(
+        RunConfig, values, groups={"search": importlib.import_module(f"{evolution.__name__}.{file}").SearchConfig}
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +118,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
     images = PhaseData(
         Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
     )
-    here = environment(config.fitness.features, config.fitness.convolutions, deterministic=config.fitness.deterministic)
+    here = environment(config.fitness.features, config.fitness.layers, deterministic=config.fitness.deterministic)
     with contextlib.ExitStack() as stack:
         ledger = Ledger(
             directory / "ledger.sqlite",
@@ -109,7 +133,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
             images,
             cache_features=config.fitness.features == "cached",
             compile_threads=config.fitness.compile_threads,
-            convolutions=config.fitness.convolutions,
+            layers=config.fitness.layers,
             on_epoch=lambda digest, epoch, num_epochs, loss: listener.epoch_finished(
                 network=digest, epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=None
             ),

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from vlga_jax import __version__
-from vlga_jax.evolution.vlga import VLGA
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace
@@ -49,7 +48,7 @@ def run(config: RunConfig, directory: Path) -> dict[str, Any]:
             listener.run_started(
                 workdir=directory,
                 config=plain,
-                num_phases=0 if config.search.stop_rule else config.search.num_phases,
+                num_phases=config.search.planned_phases,
                 num_generations=config.search.num_generations,
                 population_size=config.search.population_size,
             )
@@ -66,7 +65,7 @@ def _run(
     with laboratory.opened(config, directory, listener) as lab:
         workdir.settle(directory, plain, lab.data.fingerprint)
         _tell_of_other_environments(lab.ledger, config, listener)
-        strategy = VLGA(lab.space, config.search)
+        strategy = config.search.make(lab.space)
         found = Search(strategy, lab.space, lab.request, lab.evaluator, listener, directory / "history.csv").run(
             config.seed
         )
@@ -92,7 +91,12 @@ def _finish(
         return known
     checkpoints = directory / "final" / final.digest[:16]
     variables, progress = train_to_convergence(
-        final, lab.images, lambda: lab.evaluator.variables(found.request.digest), checkpoints, listener
+        final,
+        lab.images,
+        lambda: lab.evaluator.variables(found.request.digest),
+        checkpoints,
+        listener,
+        layers=lab.config.fitness.layers,
     )
     about = {
         "final": final.digest,

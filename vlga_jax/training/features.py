@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -31,9 +32,9 @@ class PhaseData:
     validation: Examples
 
 
-def fits_in_memory(spec: NetworkSpec, num_blocks: int, num_examples: int) -> bool:
+def fits_in_memory(spec: NetworkSpec, num_blocks: int, num_examples: int, precision: str) -> bool:
     """Returns whether the outputs of the first `num_blocks` blocks over all examples fit in host memory."""
-    return _feature_bytes(spec, num_blocks, num_examples) <= SHARE_OF_MEMORY * memory.host_bytes()
+    return _feature_bytes(spec, num_blocks, num_examples, precision) <= SHARE_OF_MEMORY * memory.host_bytes()
 
 
 def to_device_if_it_fits(data: PhaseData) -> PhaseData:
@@ -56,14 +57,20 @@ def to_device_if_it_fits(data: PhaseData) -> PhaseData:
 class PrefixFeatures:
     """Computes a prefix's features, remembering those of the newest prefix to continue from."""
 
-    def __init__(self, images: PhaseData, convolutions: str = "tuned"):
-        self._images, self._convolutions = images, convolutions
+    def __init__(self, images: PhaseData, layers: str = "tuned"):
+        self._images, self._layers = images, layers
         self._digest: str | None = None
         self._num_blocks = 0
         self._features = images
 
     def of(
-        self, digest: str, ancestor: str | None, spec: NetworkSpec, variables: dict[str, Any], num_ancestor_blocks: int
+        self,
+        digest: str,
+        ancestor: str | None,
+        spec: NetworkSpec,
+        variables: dict[str, Any],
+        num_ancestor_blocks: int,
+        precision: str = "float32",
     ) -> PhaseData:
         """Returns the outputs of all blocks of a network over the training and validation images, on the host.
 
@@ -73,6 +80,7 @@ class PrefixFeatures:
           spec: the whole network.
           variables: the whole network's.
           num_ancestor_blocks: how many blocks it inherited.
+          precision: of the activations.
         """
         if digest == self._digest:
             return self._features
@@ -80,7 +88,7 @@ class PrefixFeatures:
         if ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks:
             features, first = self._features, self._num_blocks
         train, validation = (
-            Examples(_outputs(spec, variables, first, np.asarray(part.inputs), self._convolutions), part.labels)
+            Examples(_outputs(spec, variables, first, np.asarray(part.inputs), self._layers, precision), part.labels)
             for part in (features.train, features.validation)
         )
         features = PhaseData(train, validation)
@@ -88,27 +96,28 @@ class PrefixFeatures:
         return features
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _apply_block(
-    block: BlockSpec, activation: str, convolutions: str, variables: dict[str, Any], inputs: Array
+    block: BlockSpec, activation: str, layers: str, precision: str, variables: dict[str, Any], inputs: Array
 ) -> Array:
-    module = ConvBlock(block, activation, convolutions)
-    return module.apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
+    module = ConvBlock(block, activation, layers)
+    images = scale_images(inputs).astype(precision)
+    return module.apply(variables, images, train=False)  # type: ignore[return-value]
 
 
 def _outputs(
-    spec: NetworkSpec, variables: dict[str, Any], first: int, inputs: np.ndarray, convolutions: str
+    spec: NetworkSpec, variables: dict[str, Any], first: int, inputs: np.ndarray, layers: str, precision: str
 ) -> np.ndarray:
     """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
-    outputs = np.empty((len(inputs), *spec.shape_before(len(spec.blocks))), np.float32)
+    outputs = np.empty((len(inputs), *spec.shape_before(len(spec.blocks))), jnp.dtype(precision))
     own = [transfer.block_variables(variables, block) for block in range(len(spec.blocks))]
     for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
         batch = inputs[padded]
         for block in range(first, len(spec.blocks)):
-            batch = _apply_block(spec.blocks[block], spec.activation, convolutions, own[block], batch)
+            batch = _apply_block(spec.blocks[block], spec.activation, layers, precision, own[block], batch)
         outputs[rows] = np.asarray(batch)[: len(rows)]
     return outputs
 
 
-def _feature_bytes(spec: NetworkSpec, num_blocks: int, num_examples: int) -> int:
-    return math.prod(spec.shape_before(num_blocks)) * num_examples * np.dtype(np.float32).itemsize
+def _feature_bytes(spec: NetworkSpec, num_blocks: int, num_examples: int, precision: str) -> int:
+    return math.prod(spec.shape_before(num_blocks)) * num_examples * jnp.dtype(precision).itemsize

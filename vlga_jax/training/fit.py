@@ -55,9 +55,9 @@ class Plan:
       recipe: how.
       num_frozen: its leading blocks that stay as they are.
       num_train: training examples.
-      input_dtype: of the inputs, uint8 (images) or float32 (features).
+      input_dtype: of the inputs, uint8 (images) or the recipe's precision (features).
       whole_epochs: whether an epoch is one program.
-      convolutions: tuned or plain, as in `vlga_jax.network.convolution`.
+      layers: tuned or plain, as in `vlga_jax.network.modules`.
     """
 
     spec: NetworkSpec
@@ -66,7 +66,7 @@ class Plan:
     num_train: int
     input_dtype: str
     whole_epochs: bool
-    convolutions: str = "tuned"
+    layers: str = "tuned"
 
     @property
     def batch_size(self) -> int:
@@ -130,7 +130,7 @@ def build(plan: Plan) -> Programs:
         plan.recipe,
         steps_per_epoch=plan.num_steps,
         num_frozen=plan.num_frozen,
-        convolutions=plan.convolutions,
+        layers=plan.layers,
     )
     inputs = jax.ShapeDtypeStruct((plan.batch_size, *plan.spec.input_shape), plan.input_dtype)
     labels = jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)
@@ -141,17 +141,17 @@ def build(plan: Plan) -> Programs:
             lowered = jax.jit(_make_epoch(step), donate_argnums=0).lower(state, images, order, key)
         else:
             lowered = jax.jit(step, donate_argnums=0).lower(state, Batch(inputs, labels), key)
-        options = _COMPILER_OPTIONS.get(jax.default_backend())
+        options = _COMPILER_OPTIONS.get(jax.default_backend()) if plan.layers == "tuned" else None
         train = lowered.compile(options)
         _require(memory.program_bytes(train), "its training step")
         batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
         evaluate = (
-            jax.jit(make_eval_step(plan.spec, plan.convolutions))
+            jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
             .lower(state.params, state.batch_stats, batch)
             .compile()
         )
         _require(memory.program_bytes(evaluate), "its evaluation")
-        _epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)  # compiled once, not timed
+        _epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)  # not timed as training
     return Programs(train, evaluate, time.perf_counter() - started)
 
 

@@ -32,6 +32,7 @@ class Recipe:
       label_smoothing: share of the target spread over all classes, in [0, 1).
       flip: whether training images are mirrored left to right with chance 1/2.
       crop_padding: pixels of reflected border that training images are cropped from; 0 is no cropping.
+      precision: of activations and their gradients, float32 or bfloat16; weights, statistics and loss are float32.
     """
 
     epochs: int
@@ -44,6 +45,7 @@ class Recipe:
     label_smoothing: float
     flip: bool
     crop_padding: int
+    precision: str
 
 
 class TrainState(NamedTuple):
@@ -66,7 +68,7 @@ class Batch(NamedTuple):
     """Examples of one step; arrays of NumPy or JAX, or shapes.
 
     Attributes:
-      inputs: `[batch, height, width, channels]`, uint8 images or float32 features of a frozen prefix.
+      inputs: `[batch, height, width, channels]`, uint8 images or a frozen prefix's features in the recipe's precision.
       labels: int32 `[batch]`, -1 for padding.
     """
 
@@ -100,7 +102,8 @@ def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> 
     def kernels(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
-    parts = [optax.scale_by_adam() if recipe.optimizer == "adam" else optax.trace(decay=0.9, nesterov=True)]
+    moments = optax.scale_by_adam() if recipe.optimizer == "adam" else optax.trace(decay=0.9, nesterov=True)
+    parts = [optax.flatten(moments)]  # one vector of all weights: a tenth less to compile, and as fast
     if recipe.weight_decay > 0:
         parts.append(optax.add_decayed_weights(recipe.weight_decay, mask=kernels))
     parts.append(optax.scale_by_learning_rate(rate))
@@ -115,7 +118,7 @@ def scale_images(inputs: Array) -> Float[Array, "batch height width channels"]:
 
 
 def make_train_step(
-    spec: NetworkSpec, recipe: Recipe, *, steps_per_epoch: int, num_frozen: int, convolutions: str = "tuned"
+    spec: NetworkSpec, recipe: Recipe, *, steps_per_epoch: int, num_frozen: int, layers: str = "tuned"
 ) -> Callable[[TrainState, Batch, PRNGKeyArray], TrainState]:
     """Returns the function from a state, a batch and a key to the state after one step.
 
@@ -126,9 +129,9 @@ def make_train_step(
       recipe: how.
       steps_per_epoch: for the learning rate's schedule.
       num_frozen: leading blocks that stay as they are; no gradient is computed for them.
-      convolutions: tuned or plain.
+      layers: tuned or plain.
     """
-    model = ConvNet(spec, convolutions)
+    model = ConvNet(spec, layers, recipe.precision)
     optimizer = make_optimizer(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
     uses_dropout = any(block.dropout_rate > 0 for block in spec.blocks[num_frozen:])
 
@@ -184,12 +187,14 @@ def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransforma
     )
 
 
-def make_eval_step(spec: NetworkSpec, convolutions: str = "tuned") -> Callable[[Any, Any, Batch], Int[Array, ""]]:
+def make_eval_step(
+    spec: NetworkSpec, layers: str = "tuned", precision: str = "float32"
+) -> Callable[[Any, Any, Batch], Int[Array, ""]]:
     """Returns the function from params, batch statistics and a batch to the number of right answers.
 
     Padding, label -1, is never right.
     """
-    model = ConvNet(spec, convolutions)
+    model = ConvNet(spec, layers, precision)
 
     def eval_step(params: Any, batch_stats: Any, batch: Batch) -> Array:
         logits: Any = model.apply(

@@ -217,3 +217,21 @@ def test_run_with_a_programming_error_propagates(
     monkeypatch.setattr(memory, "total_bytes", bug)  # called where programs are built, in another thread
     with pytest.raises(ZeroDivisionError):
         list(open_executor().run([make_request(recipe={"batch_size": 8})], None))
+
+
+def test_run_in_bfloat16_trains_on_features_of_that_precision(
+    open_executor: OpenExecutor, make_request: Any, images: PhaseData
+) -> None:
+    recipe = dataclasses.replace(make_request().recipe, precision="bfloat16")
+    executor = open_executor()
+    parent = dataclasses.replace(make_request(), recipe=recipe)
+    ancestor = ancestor_of(executor, parent)
+    longer = dataclasses.replace(parent.network, blocks=parent.network.blocks * 2)
+    child = dataclasses.replace(parent, network=longer, num_inherited=1, inherited_from=parent.digest)
+    (trained,) = executor.run([child], ancestor)
+    assert trained.evaluation.status == "ok", trained.evaluation.reason
+    first, last = trained.evaluation.losses
+    assert last < first
+    assert {leaf.dtype for leaf in jax.tree.leaves(trained.variables)} == {np.dtype("float32")}
+    single = accuracy(child, trained, images)
+    assert trained.evaluation.fitness == pytest.approx(single, abs=0.1), "also when it runs in float32"

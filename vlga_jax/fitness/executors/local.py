@@ -61,7 +61,7 @@ class LocalExecutor:
       images: training and validation images, uint8, and labels.
       cache_features: whether a frozen prefix's outputs are computed once (where memory allows) or with every batch.
       compile_threads: programs compiled at a time; 0 is the number of cores less one, at least 1, at most 4.
-      convolutions: tuned or plain, as in `vlga_jax.network.convolution`.
+      layers: tuned or plain, as in `vlga_jax.network.modules`.
       on_epoch: told digest, epoch from 0, epochs in all and mean loss.
 
     Attributes:
@@ -74,19 +74,20 @@ class LocalExecutor:
         *,
         cache_features: bool,
         compile_threads: int,
-        convolutions: str = "tuned",
+        layers: str = "tuned",
         on_epoch: Callable[[str, int, int, float], None] = lambda *_: None,
     ):
         self._images = images
         self._device_images = to_device_if_it_fits(images)
         self._cache_features = cache_features
-        self._convolutions = convolutions
-        self._features = PrefixFeatures(images, convolutions)
+        self._layers = layers
+        self._features = PrefixFeatures(images, layers)
         self._phase_data: tuple[str | None, PhaseData] = (None, self._device_images)
         threads = compile_threads or min(4, max(1, (os.cpu_count() or 1) - 1))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
         self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
+        self._uncharged: set[Plan] = set()  # submitted, and no evaluation has said yet what compiling took
         self._on_epoch = on_epoch
         self.seconds = dict.fromkeys(("features", "waiting", "training"), 0.0)
 
@@ -110,19 +111,19 @@ class LocalExecutor:
             if data is None:
                 cached = self._caches_features(ancestor)
                 if jax.default_backend() == "cpu":  # data stay on the host, so programs need not wait for them
-                    plans = {other.digest: self._plan(other, cached, whole_epochs=False) for other in waiting}
+                    plans = {other.digest: self._plan(other, ancestor, cached, False) for other in waiting}
                     self._submit_ahead(waiting, plans)
                 with self._timed("features"):
                     data = self._data_of(ancestor, cached)
                 whole_epochs = epochs_as_programs(data.train.inputs)
-                plans = {other.digest: self._plan(other, cached, whole_epochs=whole_epochs) for other in waiting}
+                plans = {other.digest: self._plan(other, ancestor, cached, whole_epochs) for other in waiting}
             self._submit_ahead(waiting, plans)
             waiting.popleft()
             yield self._train(request, plans[request.digest], ancestor, data, limit_time)
 
     def release(self) -> None:
         """Lets go of features and programs; they are made again if they are asked for."""
-        self._features = PrefixFeatures(self._images, self._convolutions)
+        self._features = PrefixFeatures(self._images, self._layers)
         self._phase_data = (None, self._device_images)
         self._programs.clear()
 
@@ -142,7 +143,8 @@ class LocalExecutor:
         if ancestor is None or not self._cache_features:
             return False
         num_examples = len(self._images.train) + len(self._images.validation)
-        return fits_in_memory(ancestor.request.network, len(ancestor.request.network.blocks), num_examples)
+        network, precision = ancestor.request.network, ancestor.request.recipe.precision
+        return fits_in_memory(network, len(network.blocks), num_examples, precision)
 
     def _data_of(self, ancestor: Ancestor | None, cached: bool) -> PhaseData:
         """What a phase trains on: images or, if they are cached, features of its prefix."""
@@ -152,21 +154,27 @@ class LocalExecutor:
         if self._phase_data[0] != request.digest:
             self._phase_data = (None, self._device_images)  # makes room on the device
             features = self._features.of(
-                request.digest, request.inherited_from, request.network, ancestor.variables, request.num_inherited
+                request.digest,
+                request.inherited_from,
+                request.network,
+                ancestor.variables,
+                request.num_inherited,
+                request.recipe.precision,
             )
             self._phase_data = (request.digest, to_device_if_it_fits(features))
         return self._phase_data[1]
 
-    def _plan(self, request: Request, cached: bool, *, whole_epochs: bool) -> Plan:
+    def _plan(self, request: Request, ancestor: Ancestor | None, cached: bool, whole_epochs: bool) -> Plan:
         first = request.num_inherited if cached else 0
+        features = ancestor.request.recipe.precision if ancestor is not None and cached else None
         return Plan(
             spec=request.network.suffix(first),
             recipe=request.recipe,
             num_frozen=request.num_inherited - first,
             num_train=len(self._images.train),
-            input_dtype="float32" if cached else "uint8",
+            input_dtype=features or "uint8",
             whole_epochs=whole_epochs,
-            convolutions=self._convolutions,
+            layers=self._layers,
         )
 
     def _submit_ahead(self, waiting: Iterable[Request], plans: Mapping[str, Plan]) -> None:
@@ -176,6 +184,7 @@ class LocalExecutor:
     def _submit(self, plan: Plan) -> Future[Programs]:
         if plan not in self._programs:
             self._programs[plan] = self._pool.submit(build, plan)
+            self._uncharged.add(plan)
         self._programs.move_to_end(plan)
         while len(self._programs) > max(_PROGRAMS_KEPT, self._ahead):
             self._programs.popitem(last=False)
@@ -189,7 +198,8 @@ class LocalExecutor:
         try:
             with self._timed("waiting"):
                 programs = self._submit(plan).result()
-            compile_seconds = programs.compile_seconds
+            compile_seconds = programs.compile_seconds if plan in self._uncharged else 0.0  # others share them
+            self._uncharged.discard(plan)
             limit = request.limits.max_seconds if limit_time else 0
             key = stream(key_of(request.digest), "train")
             with self._timed("training"), out_of_memory_is_failure():

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vlga_jax.training.data.schema import Examples
+from vlga_jax.training.user_cache import user_cache
 
 _FORMAT = 1  # part of every key: raise it when decoding changes, and old entries are not read any more
 _UNFINISHED = ".unfinished-"
@@ -54,8 +55,7 @@ def file_identities(paths: Iterable[str | os.PathLike[str]]) -> list[tuple[str, 
 def _directory(cache_dir: str) -> Path:
     if cache_dir:
         return Path(cache_dir).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "vlga_jax" / "data"
+    return user_cache() / "data"
 
 
 def _read(entry: Path) -> Examples | None:

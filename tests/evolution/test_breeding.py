@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlga_jax.checks import InputError
+from vlga_jax.evolution.breeding import ORIGINS, Offspring, breed, num_fit
 from vlga_jax.evolution.selection import rank
-from vlga_jax.evolution.vlga import ORIGINS, Offspring, SearchConfig, breed
+from vlga_jax.evolution.vlga import SearchConfig
 from vlga_jax.genome.chromosome import Population
 
 MakeConfig = Callable[..., SearchConfig]
@@ -80,7 +81,7 @@ def test_breed_of_any_population_keeps_its_layout(
     # Survivors stand first, by rank, the fittest among them; none stands there twice.
     assert np.all(kept[:-1] >= kept[1:]) and np.all(kept | child)
     assert np.all(np.diff(ranks[mother[kept]]) > 0)
-    assert ranks[mother[kept]][: config.num_fit].tolist() == list(range(config.num_fit))
+    assert ranks[mother[kept]][: num_fit(config)].tolist() == list(range(num_fit(config)))
     assert np.all(father[kept] == -1)
     assert np.all(survivor[: config.num_elites])
 
@@ -196,7 +197,7 @@ def test_breed_with_the_same_key_is_the_same_and_with_another_differs(make_confi
 def test_num_fit_is_the_rounded_share_at_least_two_and_all_elites(
     size: int, rate: float, num_elites: int, expected: int, make_config: MakeConfig
 ) -> None:
-    assert make_config(population_size=size, survival_rate=rate, num_elites=num_elites).num_fit == expected
+    assert num_fit(make_config(population_size=size, survival_rate=rate, num_elites=num_elites)) == expected
 
 
 def test_search_config_with_more_elites_than_individuals_is_refused(make_config: MakeConfig) -> None:

@@ -1,0 +1,48 @@
+"""Every strategy on the digits, to the end, at tiny size."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import default, digits
+from vlga_jax.checks import InputError
+from vlga_jax.run.laboratory import parse_config
+from vlga_jax.run.pipeline import run
+
+pytestmark = pytest.mark.usefixtures("cache_home")
+SMALL = {
+    "random_search": {"population_size": 2, "num_generations": 2, "max_convolutions": 3},
+    "classical": {"num_convolutions": 3, "population_size": 3, "num_generations": 2},
+    "aging": {"num_convolutions": 2, "population_size": 2, "sample_size": 2, "num_children": 1, "num_cycles": 2},
+    "hill_climbing": {"num_convolutions": 2, "num_neighbours": 2, "num_steps": 1},
+}
+
+
+@pytest.mark.parametrize("strategy", SMALL)
+def test_run_of_every_strategy_ends_and_repeats_to_the_same_bytes(strategy: str, tmp_path: Path) -> None:
+    config = digits.get_config()
+    config.search = getattr(default, strategy)()
+    config.search.update(SMALL[strategy])
+    config.space.channels, config.space.kernels = (8,), (1, 3)
+    config.data.num_train_examples = 100
+    config.fitness.epochs = config.final.epochs = 1
+    config.tracking.progress = "none"
+    checked = parse_config(config.to_dict())
+    result = run(checked, tmp_path / "one")
+    assert 0 <= result["test_accuracy"] <= 1
+    assert result["best_fitness"] == result["architecture"]["fitness"]
+    history = (tmp_path / "one" / "history.csv").read_bytes()
+    again = run(checked, tmp_path / "one")
+    assert json.dumps(again, sort_keys=True) == json.dumps(result, sort_keys=True)
+    run(checked, tmp_path / "two")
+    assert (tmp_path / "two" / "history.csv").read_bytes() == history
+    assert (tmp_path / "two" / "result.json").read_bytes() == (tmp_path / "one" / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize("strategy", ["", "selection", "anneal"])
+def test_strategy_that_is_none_is_an_input_error(strategy: str) -> None:
+    config = digits.get_config()
+    config.search.strategy = strategy
+    with pytest.raises(InputError, match=r"config\.search\.strategy=.*must be one of aging, classical, hill_climbing"):
+        parse_config(config.to_dict())

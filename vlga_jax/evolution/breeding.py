@@ -1,0 +1,133 @@
+"""One generation from the last, as every genetic algorithm here makes it: survivors, mutants and children."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from vlga_jax.evolution import selection, variation
+from vlga_jax.genome.chromosome import Population
+
+ORIGINS = ("initial", "survivor", "mutant", "child")
+_SURVIVOR, _MUTANT, _CHILD = 1, 2, 3
+NO_PARENT = -1
+
+
+@runtime_checkable
+class Breeder(Protocol):
+    """What breeding depends on; see `vlga_jax.evolution.vlga.SearchConfig` for what each means. Hashable."""
+
+    @property
+    def population_size(self) -> int: ...
+    @property
+    def num_elites(self) -> int: ...
+    @property
+    def survival_rate(self) -> float: ...
+    @property
+    def unfit_survival_prob(self) -> float: ...
+    @property
+    def mutation_rate(self) -> float: ...
+    @property
+    def crossover(self) -> str: ...
+    @property
+    def parent_selection(self) -> str: ...
+    @property
+    def parent_temperature(self) -> float: ...
+
+
+def num_fit(config: Breeder) -> int:
+    """Returns how many survive for their fitness: the rate's share rounded half up, at least 2, elites included."""
+    return max(2, config.num_elites, math.floor(config.survival_rate * config.population_size + 0.5))
+
+
+class Offspring(NamedTuple):
+    """A new generation, survivors first.
+
+    Attributes:
+      genes: `[population, genes]`.
+      fitness: `[population]`; a survivor's that did not mutate, NaN for the others.
+      origin: `[population]`, places in `ORIGINS`.
+      parents: `[population, 2]`, places in the old generation, -1 where there is none.
+    """
+
+    genes: Array
+    fitness: Array
+    origin: Array
+    parents: Array
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def breed(
+    key: PRNGKeyArray,
+    population: Population,
+    num_choices: Int[Array, " genes"],
+    free: Array,
+    *,
+    config: Breeder,
+) -> Offspring:
+    """Returns the next generation.
+
+    Args:
+      key: consumed.
+      population: genes and fitness of the old generation; NaN fitness counts as worst.
+      num_choices, free: cardinality of each gene, and whether it may change; `[genes]`.
+      config: static.
+
+    Source:
+      Xiao et al. 2020, section 3.2. Parents are survivors as they were evaluated, not as mutated: fitness weights would
+      otherwise speak of genes that nobody measured.
+    """
+    key_survive, key_mutate, key_genes, key_parents, key_cross = jax.random.split(key, 5)
+    size = config.population_size
+    survives = selection.select_survivors(
+        key_survive, population.fitness, num_fit=num_fit(config), unfit_survival_prob=config.unfit_survival_prob
+    )
+    ranks = selection.rank(population.fitness)
+    order = jnp.argsort(jnp.where(survives, ranks, ranks + size))
+    slot = jnp.arange(size)
+    is_survivor = slot < survives.sum()
+
+    mutates = jax.random.bernoulli(key_mutate, config.mutation_rate, (size,)) & (slot >= config.num_elites)
+    kept = population.genes[order]
+    mutants = jax.vmap(variation.mutate, in_axes=(0, 0, None, None))(
+        jax.random.split(key_genes, size), kept, num_choices, free
+    )
+
+    temperature = config.parent_temperature if config.parent_selection == "softmax" else math.inf
+    weights = selection.parent_log_weights(population.fitness, survives, temperature=temperature)
+    mother, father = jax.vmap(selection.sample_parents, in_axes=(0, None))(jax.random.split(key_parents, size), weights)
+    cross = variation.uniform_crossover if config.crossover == "uniform" else variation.single_point_crossover
+    children = jax.vmap(cross, in_axes=(0, 0, 0, None))(
+        jax.random.split(key_cross, size), population.genes[mother], population.genes[father], free
+    )
+
+    origin = jnp.where(is_survivor, jnp.where(mutates, _MUTANT, _SURVIVOR), _CHILD)
+    return Offspring(
+        genes=jnp.where(is_survivor[:, None], jnp.where(mutates[:, None], mutants, kept), children),
+        fitness=jnp.where(origin == _SURVIVOR, population.fitness[order], jnp.nan),
+        origin=origin,
+        parents=jnp.stack([jnp.where(is_survivor, order, mother), jnp.where(is_survivor, NO_PARENT, father)], axis=1),
+    )
+
+
+def parents_of(places: Int[np.ndarray, " 2"]) -> tuple[int | None, int | None]:
+    """Returns an individual's parents, None where there is none."""
+    mother, father = (None if place == NO_PARENT else int(place) for place in places)
+    return mother, father
+
+
+def known_fitness(offspring: Offspring, fitness: Sequence[float]) -> np.ndarray:
+    """Returns what a new generation is worth so far, NaN where that is not known.
+
+    Fitness travels through the operators as float32; what a survivor is worth is kept to the bit.
+
+    Args:
+      offspring: on the host.
+      fitness: of the old generation.
+    """
+    return np.where(np.isnan(offspring.fitness), np.nan, np.asarray(fitness)[offspring.parents[:, 0]])

@@ -1,0 +1,138 @@
+"""The classical genetic algorithm: networks of a fixed number of convolutions, each trained for itself.
+
+Survivors, mutants and children are those of `vlga_jax.evolution.breeding`, of whole networks instead of one new block.
+Xiao et al. 2020, section 4, compare with three convolutions.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from vlga_jax.checks import InputError, knob
+from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.genome.chromosome import Population
+from vlga_jax.genome.fixed_length import FixedLength
+from vlga_jax.genome.space import SearchSpace
+from vlga_jax.keys import stream
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """How it evolves; all but these mean what they mean in `vlga_jax.evolution.vlga.SearchConfig`.
+
+    Attributes:
+      strategy: classical.
+      num_convolutions: of every network.
+    """
+
+    strategy: str = knob(one_of=("classical",))
+    num_convolutions: int = knob(at_least=2, at_most=100)
+    population_size: int = knob(at_least=2, at_most=10_000)
+    num_generations: int = knob(at_least=1)
+    num_elites: int = knob(at_least=0)
+    survival_rate: float = knob(at_least=0, at_most=1)
+    unfit_survival_prob: float = knob(at_least=0, at_most=1)
+    mutation_rate: float = knob(at_least=0, at_most=1)
+    crossover: str = knob(one_of=("uniform", "single_point"))
+    parent_selection: str = knob(one_of=("softmax", "uniform"))
+    parent_temperature: float = knob(at_least=1e-6)
+
+    def __post_init__(self) -> None:
+        if self.num_elites > self.population_size:
+            remedy = f"must be at most population_size={self.population_size}"
+            raise InputError("config.search.num_elites", self.num_elites, remedy)
+
+    @property
+    def planned_phases(self) -> int:
+        return 1
+
+    def make(self, space: SearchSpace) -> "Classical":
+        return Classical(space, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where the search stands.
+
+    Attributes:
+      generation: of `population`, from 0.
+      population: rows of whole networks, with the fitness known before they are evaluated.
+      origin: `[population]`, places in `ORIGINS`.
+      parents: `[population, 2]`, places in the generation before.
+      best: of all generations before.
+    """
+
+    generation: int
+    population: Population
+    origin: np.ndarray
+    parents: np.ndarray
+    best: Champion | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Classical:
+    """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
+
+    space: SearchSpace
+    config: SearchConfig
+
+    def init(self, key: PRNGKeyArray) -> State:
+        size = self.config.population_size
+        rows = np.stack([self._genome.sample(stream(key, "initial", place)) for place in range(size)])
+        return State(
+            0, Population(rows, np.full(size, np.nan)), np.zeros(size, np.int32), np.full((size, 2), NO_PARENT)
+        )
+
+    def ask(self, state: State) -> tuple[Proposal, ...]:
+        proposals = []
+        for individual, (row, known) in enumerate(zip(state.population.genes, state.population.fitness, strict=True)):
+            mother, father = parents_of(state.parents[individual])
+            proposals.append(
+                Proposal(
+                    place=Place(0, state.generation, individual),
+                    chromosome=self._genome.chromosome(row),
+                    origin=ORIGINS[state.origin[individual]],
+                    parent_a=mother,
+                    parent_b=father,
+                    fitness=None if math.isnan(known) else float(known),
+                )
+            )
+        return tuple(proposals)
+
+    def tell(self, key: PRNGKeyArray, state: State, fitness: Sequence[float]) -> State:
+        best = fitter(state.best, self.ask(state), fitness)
+        offspring = jax.device_get(
+            breed(
+                stream(key, "breed", state.generation),
+                Population(state.population.genes, np.asarray(fitness, np.float32)),
+                self._genome.num_choices,
+                self._genome.free,
+                config=self.config,
+            )
+        )
+        return State(
+            state.generation + 1,
+            Population(offspring.genes, known_fitness(offspring, fitness)),
+            offspring.origin,
+            offspring.parents,
+            best,
+        )
+
+    def done(self, state: State) -> bool:
+        return state.generation == self.config.num_generations
+
+    def champions(self, state: State) -> tuple[Champion, ...]:
+        return () if state.best is None else (state.best,)
+
+    def winner(self, state: State) -> Champion:
+        return self.champions(state)[0]
+
+    @functools.cached_property
+    def _genome(self) -> FixedLength:
+        return FixedLength(self.space, self.config.num_convolutions)
