@@ -61,5 +61,8 @@ class Given:
     def champions(self, state: State) -> tuple[Champion, ...]:
         return state.champions
 
+    def parents(self, state: State) -> tuple[Place, ...]:
+        return ()
+
     def winner(self, state: State) -> Champion:
         return state.champions[-1]

@@ -137,6 +137,9 @@ class Aging:
     def champions(self, state: State) -> tuple[Champion, ...]:
         return () if state.best is None else (state.best,)
 
+    def parents(self, state: State) -> tuple[Place, ...]:
+        return ()
+
     def winner(self, state: State) -> Champion:
         return self.champions(state)[0]
 

@@ -85,6 +85,9 @@ class RandomSearch:
     def champions(self, state: State) -> tuple[Champion, ...]:
         return () if state.best is None else (state.best,)
 
+    def parents(self, state: State) -> tuple[Place, ...]:
+        return ()
+
     def winner(self, state: State) -> Champion:
         return self.champions(state)[0]
 

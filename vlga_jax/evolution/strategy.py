@@ -32,7 +32,12 @@ class Proposal:
       chromosome: its genes, inherited blocks included.
       origin: initial, survivor, mutant or child.
       parent_a, parent_b: places in the previous generation; None where there is none.
-      inherits: the individual whose blocks and weights it inherits, frozen; None in the first phase.
+      inherits: the individual whose weights it starts from; None if it starts afresh.
+      sources: for each block, the block of `inherits` whose weights it starts from, where shapes agree, and trains on;
+        None where a block is fresh. None instead of a tuple: all blocks of `inherits` are its first ones, frozen.
+      learning_rate_factor: of the recipe's learning rate.
+      may_be_parent: whether a later individual may inherit its weights however fit it is; else only a champion's are
+        kept.
       fitness: what it is known to be worth; None if it must be evaluated.
     """
 
@@ -42,6 +47,9 @@ class Proposal:
     parent_a: int | None = None
     parent_b: int | None = None
     inherits: Place | None = None
+    sources: tuple[int | None, ...] | None = None
+    learning_rate_factor: float = 1.0
+    may_be_parent: bool = False
     fitness: float | None = None
 
 
@@ -124,6 +132,10 @@ class Strategy(Protocol[State]):
 
     def champions(self, state: State) -> tuple[Champion, ...]:
         """Returns the best individual of each phase so far, the unfinished one included."""
+        ...
+
+    def parents(self, state: State) -> tuple[Place, ...]:
+        """Returns the individuals, champions aside, whose weights may still be inherited; all others' are dropped."""
         ...
 
     def winner(self, state: State) -> Champion:

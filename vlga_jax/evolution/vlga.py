@@ -153,6 +153,9 @@ class VLGA:
     def champions(self, state: VLGAState) -> tuple[Champion, ...]:
         return state.finished if state.champion is None else (*state.finished, state.champion)
 
+    def parents(self, state: VLGAState) -> tuple[Place, ...]:
+        return ()
+
     def winner(self, state: VLGAState) -> Champion:
         """Returns the champion to train to convergence; a rejected phase has none.
 
