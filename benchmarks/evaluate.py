@@ -79,7 +79,6 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
     from vlga_jax.config import configure_backend
     from vlga_jax.run import laboratory
     from vlga_jax.run.laboratory import parse_config
-    from vlga_jax.run.search import Search
 
     if arguments.plain:
         values.fitness.layers = "plain"
@@ -94,8 +93,7 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, laboratory.opened(config, Path(scratch), stopwatch) as lab:
         loaded = time.perf_counter()
         strategy = Given(lab.space, complete(phases, lab.space))
-        search = Search(strategy, lab.space, lab.request, lab.evaluator, stopwatch, Path(scratch) / "history.csv")
-        found = search.run(config.seed)
+        found = lab.search(strategy, stopwatch, Path(scratch) / "history.csv").run(config.seed)
         seconds = lab.executor.seconds
     total = time.perf_counter() - _STARTED
     training_images = config.fitness.epochs * workload.num_train

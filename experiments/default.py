@@ -43,6 +43,14 @@ def get_config() -> ConfigDict:
     config.fitness.precision = "float32"  # of activations; or bfloat16, for GPUs
     config.fitness.layers = "tuned"  # this project's convolutions and batch norm; or plain, those of XLA and Flax
 
+    config.stopping = ConfigDict()  # vlga_jax/fitness/stopping.py; options of every strategy
+    config.stopping.rungs = ()  # epochs after which only the better half of a generation goes on, as in 1,2
+    config.stopping.reference_quantile = 0.0  # below it in the generation before, a network stops; 0 is never
+
+    config.budget = ConfigDict()  # vlga_jax/fitness/generation.py; where it ends a search, search.winner=best_phase
+    config.budget.epochs = 0  # of all networks of the search together, 0 is no limit
+    config.budget.seconds = 0.0  # of all evaluations, likewise; results then depend on the machine
+
     config.final = ConfigDict()  # vlga_jax/run/finish.py
     config.final.epochs = 60  # at most
     config.final.patience = 15  # epochs without a better validation accuracy, 0 never stops early
@@ -94,6 +102,7 @@ def vlga() -> ConfigDict:
     search.parent_selection = "softmax"  # fitness-weighted; or uniform
     search.parent_temperature = 0.1  # accuracy; of the softmax
     search.winner = "last_phase"  # trained to convergence; or best_phase
+    search.weight_transfer = True  # inherited blocks are frozen; False trains every network whole, from fresh weights
     return search
 
 
@@ -145,3 +154,15 @@ def hill_climbing() -> ConfigDict:
     search.num_neighbours = 5  # single-gene mutants tried before each step
     search.num_steps = 20
     return search
+
+
+def compare() -> ConfigDict:
+    """Returns the knobs of a comparison; vlga_jax/run/comparing.py."""
+    config = ConfigDict()
+    config.budget_epochs = 0  # of training, for each search; 0 where the budget is in seconds
+    config.budget_seconds = 0.0  # of evaluations, likewise
+    config.reference = "vlga"  # what the others are compared with
+    config.crossovers = ()  # strategies in the report's two figures
+    config.num_seeds = 20  # of every strategy
+    config.first_seed = 0
+    return config

@@ -4,12 +4,14 @@
 """
 
 import dataclasses
+import datetime
 import difflib
 import importlib.util
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ _PINNED = {
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
 }
+_HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
 
@@ -43,6 +46,44 @@ class CommandLine:
 
     values: dict[str, Any]
     workdir: Path | None
+
+
+def run_program(
+    argv: Sequence[str],
+    about: str | None,
+    default_experiment: Path,
+    prepare: Callable[[dict[str, Any]], Callable[[Path], Any]],
+    *,
+    prefix: str = "",
+) -> int:
+    """Returns a program's exit code: 0, 2 after one line that says what was wrong with the input, 130 if interrupted.
+
+    Args:
+      argv: program name and arguments.
+      about: what --help says before the flags.
+      default_experiment: the file that runs if none is named.
+      prepare: checks the values of an experiment and returns what runs in a directory.
+      prefix: of a new directory's name below runs/.
+    """
+    if any(argument in _HELP for argument in argv[1:]):
+        print(about)
+        print(help_text(default_experiment))
+        return 0
+    workdir = None
+    try:
+        command_line = read_command_line(argv, default_experiment)
+        run = prepare(command_line.values)
+        started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        workdir = command_line.workdir or Path("runs") / f"{prefix}{started}"
+        print(f"workdir: {workdir}", flush=True)
+        run(workdir)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted; to continue, repeat the command with --workdir={workdir}", file=sys.stderr)
+        return 130
+    return 0
 
 
 def help_text(default_experiment: Path) -> str:

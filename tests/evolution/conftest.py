@@ -25,6 +25,7 @@ SEARCH: dict[str, Any] = {
     "parent_selection": "softmax",
     "parent_temperature": 0.1,
     "winner": "last_phase",
+    "weight_transfer": True,
 }
 
 

@@ -41,9 +41,9 @@ def variants(value: Any) -> Iterator[Any]:
 
 
 def full_request(make_request: Any) -> Request:
-    """A request with nothing left out: two blocks, a pool, both convolutions, limits, an ancestor."""
-    parent = make_request()
-    return make_request(heir_of=parent, limits={"max_seconds": 1.5, "max_parameters": 10_000, "max_flops": 10**9})
+    """A request with nothing left out: two blocks, a pool, both convolutions, limits, an ancestor, a stop."""
+    limits = {"max_seconds": 1.5, "max_parameters": 10_000, "max_flops": 10**9}
+    return make_request(heir_of=make_request(), limits=limits, sources=(0, None), train_epochs=1)
 
 
 def test_digest_of_known_values_is_sha256_of_their_canonical_json() -> None:
@@ -60,7 +60,7 @@ def test_request_digest_of_a_written_out_request_is_sha256_of_its_json(make_requ
         '"skip":false}],"head_pool":"average","input_shape":[6,6,1],"num_classes":3},"num_inherited":0,'
         '"recipe":{"batch_size":16,"crop_padding":0,"epochs":2,"flip":false,"label_smoothing":0.0,'
         '"learning_rate":0.01,"optimizer":"adam","precision":"float32","schedule":"constant","warmup_epochs":0.0,"weight_decay":0.0},'
-        '"seed":0}'
+        '"seed":0,"sources":null,"train_epochs":null}'
     )
     assert make_request().to_json() == text
     limits = '"limits":{"max_flops":0,"max_parameters":0,"max_seconds":0.0},'
@@ -78,9 +78,18 @@ def test_request_digest_of_every_changed_field_differs(make_request: Any) -> Non
     digests = {other.digest for other in asked} | {request.digest}
     assert len(digests) == len(asked) + 1
     # Of each block 10 values and 2 parts that may be missing; a third block; 3 of the shape, 3 more of the network;
-    # 11 of the recipe, 4 others; and 3 limits, which are no part of it.
-    assert len(asked) == 2 * (10 + 2) + 1 + 3 + 3 + 11 + 4
+    # 11 of the recipe, 2 sources, 5 others; and 3 limits, which are no part of it.
+    assert len(asked) == 2 * (10 + 2) + 1 + 3 + 3 + 11 + 2 + 5
     assert len(changed) == len(asked) + 3
+
+
+def test_request_until_an_epoch_shares_the_trajectory_of_the_whole_training(make_request: Any) -> None:
+    whole = make_request(recipe={"epochs": 3})
+    first, second = whole.until(1), whole.until(2)
+    assert len({whole.digest, first.digest, second.digest}) == 3
+    assert {request.trajectory for request in (whole, first, second)} == {whole.digest}
+    assert [request.num_epochs for request in (first, second, whole)] == [1, 2, 3]
+    assert whole.until(3) == first.until(3) == whole
 
 
 def test_request_digest_of_equal_requests_is_equal(make_request: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from vlga_jax.checks import InputError
 from vlga_jax.fitness.evaluation import Evaluation, Request, failure
 from vlga_jax.fitness.evaluator import Evaluator
-from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
+from vlga_jax.fitness.executors.local import Ancestor, FindAncestor, LocalExecutor, Trained
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.fitness.weights import WeightStore
 from vlga_jax.network.initialise import initialise
@@ -30,9 +30,10 @@ class TableExecutor(LocalExecutor):
         self.limited: list[bool] = []
 
     def run(
-        self, requests: Sequence[Request], ancestor: Ancestor | None, *, limit_time: bool = True
+        self, requests: Sequence[Request], find_ancestor: FindAncestor, *, limit_time: bool = True
     ) -> Iterator[Trained]:
         for request in requests:
+            ancestor = find_ancestor(request)
             self.asked.append(request.seed)
             self.ancestors.append(ancestor)
             self.limited.append(limit_time)
@@ -103,7 +104,7 @@ def test_evaluate_of_new_requests_yields_them_in_order_and_records_them(open_ben
     assert bench.executor.limited == [True] * 3
 
 
-def test_evaluate_of_known_requests_trains_only_the_others_and_yields_known_first(
+def test_evaluate_of_known_requests_trains_only_the_others_and_yields_all_in_order(
     open_bench: Any, make_request: Any
 ) -> None:
     requests = requests_of(make_request, 4)
@@ -111,9 +112,9 @@ def test_evaluate_of_known_requests_trains_only_the_others_and_yields_known_firs
     bench = open_bench(TableExecutor({0: 0.25, 2: 0.75}))
     answers = bench.evaluate(requests)
     assert bench.executor.asked == [0, 2]
-    order = [(requests[1].digest, True), (requests[3].digest, True)]
-    order += [(requests[0].digest, False), (requests[2].digest, False)]
-    assert [(evaluation.digest, known) for evaluation, known in answers] == order
+    assert [(evaluation.digest, known) for evaluation, known in answers] == [
+        (request.digest, known) for request, known in zip(requests, (False, True, False, True), strict=True)
+    ]
 
 
 def test_evaluate_of_known_requests_only_does_not_touch_the_executor_or_the_weights(

@@ -198,7 +198,7 @@ def test_ledger_of_a_file_that_is_none_is_refused_in_one_line(
         bad.mkdir()
     else:
         with contextlib.closing(sqlite3.connect(bad)) as database:
-            database.execute("PRAGMA user_version = 2" if kind == "newer version" else "CREATE TABLE evaluations(x)")
+            database.execute("PRAGMA user_version = 99" if kind == "newer version" else "CREATE TABLE evaluations(x)")
     with pytest.raises(InputError) as caught:
         Ledger(bad, HERE) if field == "workdir" else Ledger(path, HERE, other=str(bad))
     assert caught.value.field == field

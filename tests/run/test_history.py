@@ -21,7 +21,9 @@ ROW = HistoryRow(
     parent_a=0,
     parent_b=1,
     chromosome=[{"b": True, "a": 8}, {"a": 16, "b": 0.5}],
+    learning_rate=0.001,
     network="f" * 64,
+    epochs=3,
     fitness=0.1 + 0.2,
     status="ok",
 )
@@ -35,18 +37,22 @@ FIELDS = st.fixed_dictionaries(  # rows are built in the test: beartype draws ra
         "parent_a": st.none() | st.integers(0, 99),
         "parent_b": st.none() | st.integers(0, 99),
         "chromosome": st.lists(st.dictionaries(st.text(), VALUES, max_size=3), min_size=1, max_size=3),
+        "learning_rate": st.floats(0, 1),
         "network": st.text("0123456789abcdef", min_size=64, max_size=64),
+        "epochs": st.integers(1, 99),
         "fitness": st.floats(0, 1),
-        "status": st.sampled_from(["ok", "diverged"]),
+        "status": st.sampled_from(["ok", "stopped", "diverged"]),
     }
 )
 
 
 def test_to_csv_of_a_row_is_the_line_written_by_hand() -> None:
     header, line, end = history.to_csv([ROW]).split("\n")
-    assert header == "phase,generation,individual,origin,parent_a,parent_b,chromosome,network,fitness,status"
+    assert header == (
+        "phase,generation,individual,origin,parent_a,parent_b,chromosome,learning_rate,network,epochs,fitness,status"
+    )
     chromosome = '"[{""a"":8,""b"":true},{""a"":16,""b"":0.5}]"'
-    assert line == f"1,2,3,child,0,1,{chromosome},{'f' * 64},0.30000000000000004,ok"
+    assert line == f"1,2,3,child,0,1,{chromosome},0.001,{'f' * 64},3,0.30000000000000004,ok"
     assert end == ""
 
 

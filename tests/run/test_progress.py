@@ -42,7 +42,7 @@ def row(
     generation: int = 0,
     individual: int = 0,
 ) -> HistoryRow:
-    return HistoryRow(phase, generation, individual, origin, None, None, [{}], "abc", fitness, status)
+    return HistoryRow(phase, generation, individual, origin, None, None, [{}], 0.001, "abc", 3, fitness, status)
 
 
 def started_view(clock: Clock, num_phases: int = 2) -> RunView:

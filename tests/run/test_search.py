@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,15 @@ import jax
 import pytest
 
 from vlga_jax.checks import InputError
+from vlga_jax.evolution.strategy import Proposal
 from vlga_jax.evolution.vlga import VLGA
 from vlga_jax.fitness.evaluation import Evaluation, Request, failure
 from vlga_jax.fitness.evaluator import Evaluator
-from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
+from vlga_jax.fitness.executors.local import Ancestor, FindAncestor, LocalExecutor, Trained
+from vlga_jax.fitness.generation import Generations
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.fitness.weights import WeightStore
-from vlga_jax.genome.chromosome import Chromosome, from_values
+from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
 from vlga_jax.network.decode import decode
 from vlga_jax.network.initialise import initialise
@@ -37,17 +39,20 @@ class JudgingExecutor(LocalExecutor):
         self.ancestors: list[Ancestor | None] = []
 
     def run(
-        self, requests: Sequence[Request], ancestor: Ancestor | None, *, limit_time: bool = True
+        self, requests: Sequence[Request], find_ancestor: FindAncestor, *, limit_time: bool = True
     ) -> Iterator[Trained]:
         for request in requests:
             self.asked.append(request)
-            self.ancestors.append(ancestor)
+            self.ancestors.append(find_ancestor(request))
             answer = self.judge(request)
             if isinstance(answer, str):
                 yield Trained(failure(request, answer, f"was {answer}"), None)
             else:
                 variables = initialise(jax.random.key(len(request.network.blocks)), request.network)
                 yield Trained(Evaluation(request.digest, "ok", answer, train_seconds=3.0), variables)
+
+    def keep_paused(self, trajectories: Collection[str]) -> None:
+        pass
 
 
 class Watcher(NullListener):
@@ -91,12 +96,18 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
         config = make_config(changes)
         space = make_search_space(config.space)
 
-        def make_request(chromosome: Chromosome, num_inherited: int, inherited_from: str | None) -> Request:
+        def make_request(proposal: Proposal, ancestor: Request | None) -> Request:
             network = decode(
-                space, chromosome, input_shape=(8, 8, 1), num_classes=10, pool_stride=2, head_pool="average"
+                space, proposal.chromosome, input_shape=(8, 8, 1), num_classes=10, pool_stride=2, head_pool="average"
             )
             return Request(
-                network, num_inherited, inherited_from, config.fitness.recipe(), config.fitness.limits(), "data", seed
+                network,
+                len(ancestor.network.blocks) if ancestor is not None else 0,
+                ancestor.digest if ancestor is not None else None,
+                config.fitness.recipe(),
+                config.fitness.limits(),
+                "data",
+                seed,
             )
 
         executor, listener = JudgingExecutor(judge), Watcher(tmp_path / "history.csv")
@@ -106,7 +117,8 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
         ):
             strategy = VLGA(space, config.search)
             evaluator = Evaluator(ledger, weights, executor)
-            search = Search(strategy, space, make_request, evaluator, listener, tmp_path / "history.csv")
+            generations = Generations(evaluator, config.stopping, config.budget, config.fitness.epochs)
+            search = Search(strategy, space, make_request, generations, weights, listener, tmp_path / "history.csv")
             result = search.run(seed)
             assert {row.network: row.fitness for row in result.rows} == {
                 digest: evaluation.fitness for digest, evaluation in result.evaluations.items()

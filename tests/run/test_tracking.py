@@ -29,7 +29,7 @@ def config(**changes: Any) -> TrackingConfig:
 
 
 def row(fitness: float, status: str = "ok", individual: int = 0) -> HistoryRow:
-    return HistoryRow(0, 0, individual, "initial", None, None, [{"kernel": 3}], "abc", fitness, status)
+    return HistoryRow(0, 0, individual, "initial", None, None, [{"kernel": 3}], 0.001, "abc", 3, fitness, status)
 
 
 SAMPLES: dict[str, Any] = {

@@ -34,7 +34,9 @@ def config(mode: str, seconds: float = 10.0) -> TrackingConfig:
 
 
 def row(phase: int, generation: int, individual: int, fitness: float, status: str = "ok") -> HistoryRow:
-    return HistoryRow(phase, generation, individual, "initial", None, None, [{"kernel": 3}], "abc", fitness, status)
+    return HistoryRow(
+        phase, generation, individual, "initial", None, None, [{"kernel": 3}], 0.001, "abc", 3, fitness, status
+    )
 
 
 def start(listener: WandbListener | FanOut, workdir: Path) -> None:

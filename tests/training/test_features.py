@@ -1,6 +1,7 @@
 """Cached features are the frozen prefix's outputs, however they were come by, and train the same networks."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -150,6 +151,10 @@ DIGITS = DataConfig(
 )
 
 
+def given(ancestor: Ancestor | None, request: Request) -> Ancestor | None:
+    return ancestor
+
+
 def test_training_on_features_gives_the_accuracies_of_training_on_images() -> None:
     digits = load_training_data(DIGITS)
     images = PhaseData(
@@ -179,8 +184,9 @@ def test_training_on_features_gives_the_accuracies_of_training_on_images() -> No
             )
             for choice in choices
         ]
-        cached = list(executors[0].run(requests, ancestor))
-        fresh = list(executors[1].run(requests, ancestor)) if phase else cached  # the first phase has no prefix
+        find = functools.partial(given, ancestor)
+        cached = list(executors[0].run(requests, find))
+        fresh = list(executors[1].run(requests, find)) if phase else cached  # the first phase has no prefix
         for one, other in zip(cached, fresh, strict=True):
             assert one.evaluation.status == other.evaluation.status == "ok"
             assert abs(one.evaluation.fitness - other.evaluation.fitness) <= 1e-3

@@ -123,7 +123,10 @@ class Strategy(Protocol[State]):
         ...
 
     def tell(self, key: PRNGKeyArray, state: State, fitness: Sequence[float]) -> State:
-        """Returns the state after the current generation, given each individual's fitness, NaN if it failed."""
+        """Returns the state after the current generation, given each individual's fitness, NaN if it has none.
+
+        Fitness that networks reached in fewer epochs than others is told as less than any of theirs.
+        """
         ...
 
     def done(self, state: State) -> bool:

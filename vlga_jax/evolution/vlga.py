@@ -43,6 +43,8 @@ class SearchConfig:
       parent_selection: fitness-weighted (softmax) or uniform over the survivors.
       parent_temperature: of the softmax, in fitness units.
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
+      weight_transfer: whether inherited blocks bring their weights, frozen; else every network is trained whole from
+        fresh weights, which is what transfer is measured against.
     """
 
     strategy: str = knob(one_of=("vlga",))
@@ -59,6 +61,7 @@ class SearchConfig:
     parent_selection: str = knob(one_of=("softmax", "uniform"))
     parent_temperature: float = knob(at_least=1e-6)
     winner: str = knob(one_of=("last_phase", "best_phase"))
+    weight_transfer: bool = knob()
 
     def __post_init__(self) -> None:
         if self.num_elites > self.population_size:
@@ -130,7 +133,7 @@ class VLGA:
                     origin=ORIGINS[state.origin[individual]],
                     parent_a=mother,
                     parent_b=father,
-                    inherits=inherited.place if inherited else None,
+                    inherits=inherited.place if inherited and self.config.weight_transfer else None,
                     fitness=None if math.isnan(fitness) else fitness,
                 )
             )

@@ -20,7 +20,7 @@ from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, fr
 from vlga_jax.training.processor import processor
 from vlga_jax.training.step import Recipe
 
-OK, DIVERGED = "ok", "diverged"
+OK, STOPPED, DIVERGED = "ok", "stopped", "diverged"
 WORST_FITNESS = 0.0
 
 
@@ -86,8 +86,11 @@ class Request:
     Attributes:
       network: what is trained.
       num_inherited: its leading blocks that are inherited and frozen.
-      inherited_from: digest of the request whose weights they have; None if none are.
+      inherited_from: digest of the request whose weights it starts from; None if it starts afresh.
+      sources: for each block, the block of `inherited_from` whose weights it starts from, where shapes agree; None
+        where it is fresh, or in place of all where nothing but the frozen blocks is inherited.
       recipe: how the rest is trained.
+      train_epochs: after how many of the recipe's epochs it is judged; None is all of them.
       limits: what it may cost.
       data: fingerprint of the training and validation data.
       seed: of the run.
@@ -100,6 +103,8 @@ class Request:
     limits: Limits
     data: str
     seed: int
+    sources: tuple[int | None, ...] | None = None
+    train_epochs: int | None = None
 
     @functools.cached_property
     def digest(self) -> str:
@@ -107,6 +112,20 @@ class Request:
         values = dataclasses.asdict(self)
         del values["limits"]
         return digest_of(values)
+
+    @functools.cached_property
+    def trajectory(self) -> str:
+        """The digest of the same training judged after all its epochs; what it draws at random follows from this."""
+        return self.digest if self.train_epochs is None else dataclasses.replace(self, train_epochs=None).digest
+
+    @property
+    def num_epochs(self) -> int:
+        """After how many epochs it is judged."""
+        return self.recipe.epochs if self.train_epochs is None else self.train_epochs
+
+    def until(self, num_epochs: int) -> "Request":
+        """Returns the same training, judged after so many epochs."""
+        return dataclasses.replace(self, train_epochs=None if num_epochs == self.recipe.epochs else num_epochs)
 
     def to_json(self) -> str:
         """Returns the canonical JSON, from which `request_from_json` restores the request."""
@@ -132,7 +151,8 @@ class Evaluation:
       fitness: validation accuracy in [0, 1]; the worst, 0, unless ok.
       reason: one line, empty if ok.
       losses: mean training loss of each epoch.
-      train_seconds, compile_seconds: what it took here.
+      train_seconds, compile_seconds: what it took here, in whatever threads.
+      wall_seconds: by how much it delayed what came after it.
     """
 
     digest: str
@@ -142,6 +162,7 @@ class Evaluation:
     losses: tuple[float, ...] = ()
     train_seconds: float = 0.0
     compile_seconds: float = 0.0
+    wall_seconds: float = 0.0
 
 
 def failure(
@@ -158,6 +179,7 @@ def request_from_json(text: str) -> Request:
         **{
             **values,
             "network": from_json(values["network"]),
+            "sources": None if values["sources"] is None else tuple(values["sources"]),
             "recipe": Recipe(**values["recipe"]),
             "limits": Limits(**values["limits"]),
         }

@@ -1,6 +1,6 @@
 """Answers requests: from the ledger where it knows, by the executor where not; keeps the weights that may be needed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vlga_jax.checks import InputError
 from vlga_jax.fitness.evaluation import Evaluation, Request
@@ -15,45 +15,49 @@ class Evaluator:
 
     Args:
       ledger: asked first; every new evaluation is committed to it before anything depends on it.
-      weights: of each phase's best.
+      weights: of each phase's best, and of those that others may inherit from.
       executor: trains.
     """
 
     def __init__(self, ledger: Ledger, weights: WeightStore, executor: LocalExecutor):
-        self.ledger, self.weights, self._executor = ledger, weights, executor
+        self.ledger, self.weights, self.executor = ledger, weights, executor
         self._ancestor: Ancestor | None = None
 
-    def evaluate(self, requests: Sequence[Request], *, keep_from: float) -> Iterator[tuple[Evaluation, bool]]:
-        """Yields each different request's evaluation and whether the ledger knew it.
+    def evaluate(
+        self, requests: Sequence[Request], *, keep_from: float, keep: Collection[str] = ()
+    ) -> Iterator[tuple[Evaluation, bool]]:
+        """Yields each different request's evaluation, in their order, and whether the ledger knew it.
 
-        Known ones come first, then new ones in their order. Weights of a new evaluation are durable before its row is
-        if its fitness reaches `keep_from` and that of all before it.
+        Weights of a new evaluation are durable before its row is if it is among `keep`, or if it was judged after all
+        its epochs and its fitness reaches `keep_from` and that of all before it.
 
         Args:
-          requests: of one phase: all inherit from the same request; equal ones are answered once.
+          requests: equal ones are answered once.
           keep_from: fitness of the phase's best so far.
+          keep: digests of those whose weights may be needed however fit they are.
         """
-        missing: dict[str, Request] = {}
-        for digest, request in {request.digest: request for request in requests}.items():
-            known = self.ledger.find(request)
-            if known is None:
-                missing[digest] = request
-            else:
-                keep_from = max(keep_from, known.fitness)
-                yield known, True
-        if not missing:
-            return
-        ancestor = self._find_ancestor(next(iter(missing.values())).inherited_from)
+        different = {request.digest: request for request in requests}
+        known = {digest: self.ledger.find(request) for digest, request in different.items()}
+        whole = [found.fitness for digest, found in known.items() if found and different[digest].train_epochs is None]
+        keep_from = max(keep_from, *whole, 0.0)
+        missing = [request for digest, request in different.items() if known[digest] is None]
+        training = self.executor.run(missing, self.find_ancestor)
         saved: str | None = None
-        for trained in self._executor.run(list(missing.values()), ancestor):
-            evaluation = trained.evaluation
-            superseded = None
-            if trained.variables is not None and evaluation.fitness >= keep_from:
-                self.weights.save(evaluation.digest, trained.variables)
-                if evaluation.fitness > keep_from:
+        for digest, request in different.items():
+            evaluation = known[digest]
+            if evaluation is not None:
+                yield evaluation, True
+                continue
+            trained = next(training)
+            evaluation, superseded = trained.evaluation, None
+            best = request.train_epochs is None and evaluation.fitness >= keep_from
+            if trained.variables is not None and (best or digest in keep):
+                self.weights.save(digest, trained.variables)
+            if trained.variables is not None and best:
+                if evaluation.fitness > keep_from and saved not in keep:
                     superseded = saved
-                keep_from, saved = evaluation.fitness, evaluation.digest
-            self.ledger.record(missing[evaluation.digest], evaluation)
+                keep_from, saved = evaluation.fitness, digest
+            self.ledger.record(request, evaluation)
             if superseded is not None:
                 self.weights.drop(superseded)
             yield evaluation, False
@@ -69,18 +73,19 @@ class Evaluator:
             raise KeyError(digest)
         if self.weights.has(digest):
             return self.weights.load(digest, request.network)
-        ancestor = self._find_ancestor(request.inherited_from)
-        trained = next(self._executor.run([request], ancestor, limit_time=False))
+        trained = next(self.executor.run([request], self.find_ancestor, limit_time=False))
         if trained.variables is None:
             raise InputError(f"evaluation {digest[:12]}", trained.evaluation.status, trained.evaluation.reason)
         self.weights.save(digest, trained.variables)
         return trained.variables
 
-    def _find_ancestor(self, digest: str | None) -> Ancestor | None:
+    def find_ancestor(self, request: Request) -> Ancestor | None:
+        """Returns what a request inherits from, the newest from memory; None if it starts afresh."""
+        digest = request.inherited_from
         if digest is None:
             return None
         if self._ancestor is None or self._ancestor.request.digest != digest:
-            request = self.ledger.request(digest)
-            assert request is not None, "an inherited network was evaluated before its heirs"
-            self._ancestor = Ancestor(request, self.variables(digest))
+            ancestor = self.ledger.request(digest)
+            assert ancestor is not None, "an inherited network was evaluated before its heirs"
+            self._ancestor = Ancestor(ancestor, self.variables(digest))
         return self._ancestor

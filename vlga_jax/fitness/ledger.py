@@ -1,13 +1,13 @@
 """The ledger: SQLite (WAL), one transaction per evaluation, the one durable record of a run.
 
-Schema, version 1 (`PRAGMA user_version`):
+Schema, version 2 (`PRAGMA user_version`):
 
     evaluations(
       digest TEXT, environment TEXT,   -- primary key together; see evaluation.digest_of, evaluation.environment
       request TEXT,                    -- canonical JSON, from which the training can be repeated
       status TEXT, fitness REAL, reason TEXT,
       losses TEXT,                     -- JSON, mean loss of each epoch
-      train_seconds REAL, compile_seconds REAL)
+      train_seconds REAL, compile_seconds REAL, wall_seconds REAL)
     finals(
       digest TEXT, environment TEXT,   -- of the final training
       outcome TEXT)                    -- canonical JSON, see vlga_jax.run.finish
@@ -22,14 +22,14 @@ from typing import Any
 from vlga_jax.checks import InputError
 from vlga_jax.fitness.evaluation import DIVERGED, OK, Evaluation, Request, canonical_json, request_from_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
   digest TEXT NOT NULL, environment TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, fitness REAL NOT NULL,
   reason TEXT NOT NULL, losses TEXT NOT NULL, train_seconds REAL NOT NULL, compile_seconds REAL NOT NULL,
-  PRIMARY KEY (digest, environment)) WITHOUT ROWID;
+  wall_seconds REAL NOT NULL, PRIMARY KEY (digest, environment)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS finals (
   digest TEXT NOT NULL, environment TEXT NOT NULL, outcome TEXT NOT NULL,
   PRIMARY KEY (digest, environment)) WITHOUT ROWID;
@@ -108,8 +108,8 @@ class Ledger:
     def _find(self, database: sqlite3.Connection, digest: str) -> tuple[str, str, Evaluation] | None:
         """Environment, request as JSON and evaluation; this environment's first, then the others by name."""
         query = (
-            "SELECT environment, request, status, fitness, reason, losses, train_seconds, compile_seconds "
-            "FROM evaluations WHERE digest = :digest AND (environment = :own OR :any) "
+            "SELECT environment, request, status, fitness, reason, losses, train_seconds, compile_seconds, "
+            "wall_seconds FROM evaluations WHERE digest = :digest AND (environment = :own OR :any) "
             "ORDER BY environment != :own, environment LIMIT 1"
         )
         row = database.execute(query, {"digest": digest, "own": self._environment, "any": self._any}).fetchone()
@@ -121,7 +121,7 @@ class Ledger:
     def _insert(self, environment: str, request: str, evaluation: Evaluation) -> None:
         with self._db:
             self._db.execute(
-                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     evaluation.digest,
                     environment,
@@ -132,6 +132,7 @@ class Ledger:
                     json.dumps(evaluation.losses),
                     evaluation.train_seconds,
                     evaluation.compile_seconds,
+                    evaluation.wall_seconds,
                 ),
             )
 

@@ -22,9 +22,11 @@ class HistoryRow:
       origin: initial, survivor, mutant or child.
       parent_a, parent_b: places in the previous generation; None where there is none.
       chromosome: gene names to values, phase 0 first, as a list of one mapping per block.
+      learning_rate: it was trained with.
       network: digest of the request that gave the fitness.
-      fitness: validation accuracy in [0, 1]; 0 unless `status` is ok.
-      status: ok, or why there is no fitness.
+      epochs: after which the fitness was measured; inherited weights had theirs before.
+      fitness: validation accuracy in [0, 1]; 0 unless `status` is ok or stopped.
+      status: ok; stopped, before its last epoch; or why there is no fitness.
     """
 
     phase: int
@@ -34,7 +36,9 @@ class HistoryRow:
     parent_a: int | None
     parent_b: int | None
     chromosome: list[Mapping[str, Any]]
+    learning_rate: float
     network: str
+    epochs: int
     fitness: float
     status: str
 
@@ -50,7 +54,8 @@ def to_csv(rows: Iterable[HistoryRow]) -> str:
     for row in rows:
         cells = [getattr(row, name) for name in COLUMNS]
         cells[COLUMNS.index("chromosome")] = json.dumps(row.chromosome, sort_keys=True, separators=(",", ":"))
-        cells[COLUMNS.index("fitness")] = repr(row.fitness)
+        for name in ("learning_rate", "fitness"):
+            cells[COLUMNS.index(name)] = repr(getattr(row, name))
         writer.writerow("" if cell is None else cell for cell in cells)
     return text.getvalue()
 
@@ -71,7 +76,9 @@ def read_csv(path: Path) -> list[HistoryRow]:
                 parent_a=place(cells["parent_a"]),
                 parent_b=place(cells["parent_b"]),
                 chromosome=json.loads(cells["chromosome"]),
+                learning_rate=float(cells["learning_rate"]),
                 network=cells["network"],
+                epochs=int(cells["epochs"]),
                 fitness=float(cells["fitness"]),
                 status=cells["status"],
             )

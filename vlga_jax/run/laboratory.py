@@ -4,27 +4,34 @@ import contextlib
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlga_jax import evolution
 from vlga_jax.checks import InputError, knob, parse
-from vlga_jax.evolution.strategy import StrategyConfig
+from vlga_jax.evolution.strategy import Proposal, Strategy, StrategyConfig
 from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
 from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.fitness.executors.local import LocalExecutor
+from vlga_jax.fitness.generation import BudgetConfig, Generations
 from vlga_jax.fitness.ledger import Ledger
+from vlga_jax.fitness.stopping import StoppingConfig
 from vlga_jax.fitness.weights import WeightStore
-from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace, SpaceConfig, make_search_space
 from vlga_jax.network.decode import decode
 from vlga_jax.run.finish import FinalConfig
+from vlga_jax.run.search import Search
 from vlga_jax.run.tracking import Listener, TrackingConfig
 from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import Examples
 
+# What a `LocalExecutor` is made of, and what results depend on; empty is every field.
+_OF_EXECUTOR: Mapping[str, Sequence[str]] = {
+    "data": (),
+    "fitness": ("features", "layers", "compile_threads", "deterministic"),
+}
 _NO_STRATEGIES = ("breeding", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
 
 
@@ -35,6 +42,8 @@ class RunConfig:
     search: StrategyConfig
     space: SpaceConfig
     fitness: FitnessConfig
+    stopping: StoppingConfig
+    budget: BudgetConfig
     final: FinalConfig
     data: DataConfig
     tracking: TrackingConfig
@@ -80,26 +89,65 @@ class Laboratory:
     executor: LocalExecutor
     evaluator: Evaluator
 
-    def request(self, chromosome: Chromosome, num_inherited: int, inherited_from: str | None) -> Request:
-        """Returns what to ask of a chromosome whose leading blocks are inherited from an evaluated request."""
+    def request(self, proposal: Proposal, ancestor: Request | None) -> Request:
+        """Returns what to ask of a proposal.
+
+        Args:
+          proposal: see `Proposal` for what it may inherit.
+          ancestor: the evaluated request that it inherits from; None if it starts afresh.
+        """
         height, width, channels = self.data.train_images.shape[1:]
         network = decode(
             self.space,
-            chromosome,
+            proposal.chromosome,
             input_shape=(height, width, channels),
             num_classes=len(self.data.class_names),
             pool_stride=self.config.space.pool_stride,
             head_pool=self.config.space.head_pool,
         )
+        recipe = self.config.fitness.recipe()
+        frozen = ancestor is not None and proposal.sources is None
         return Request(
             network=network,
-            num_inherited=num_inherited,
-            inherited_from=inherited_from,
-            recipe=self.config.fitness.recipe(),
+            num_inherited=len(ancestor.network.blocks) if ancestor is not None and frozen else 0,
+            inherited_from=ancestor.digest if ancestor is not None else None,
+            sources=proposal.sources if ancestor is not None else None,
+            recipe=dataclasses.replace(recipe, learning_rate=recipe.learning_rate * proposal.learning_rate_factor),
             limits=self.config.fitness.limits(),
             data=self.data.fingerprint,
             seed=self.config.seed,
         )
+
+    @contextlib.contextmanager
+    def sibling(self, config: RunConfig, directory: Path) -> Iterator["Laboratory"]:
+        """Opens the laboratory of another search on the same data, with the same ledger and executor.
+
+        Args:
+          config: of the other search.
+          directory: of its weights.
+
+        Raises:
+          InputError: it would need other data or another executor.
+        """
+        for group, names in _OF_EXECUTOR.items():
+            for name in names or [field.name for field in dataclasses.fields(getattr(config, group))]:
+                own, other = (getattr(getattr(each, group), name) for each in (self.config, config))
+                if own != other:
+                    raise InputError(f"config.{group}.{name}", other, f"must be {own!r}, as for the others")
+        with contextlib.closing(WeightStore(directory / "weights")) as weights:
+            evaluator = Evaluator(self.ledger, weights, self.executor)
+            space = make_search_space(config.space)
+            yield dataclasses.replace(self, config=config, space=space, evaluator=evaluator)
+
+    def search(self, strategy: Strategy[Any], listener: Listener, history_path: Path) -> Search:
+        """Returns the search of a strategy over this laboratory's evaluations.
+
+        Raises:
+          InputError: the options of early stopping do not go together.
+        """
+        config = self.config
+        generations = Generations(self.evaluator, config.stopping, config.budget, config.fitness.epochs)
+        return Search(strategy, self.space, self.request, generations, self.evaluator.weights, listener, history_path)
 
 
 @contextlib.contextmanager

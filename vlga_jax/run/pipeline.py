@@ -23,7 +23,7 @@ from vlga_jax.run.finish import FinalRequest, train_to_convergence, validation_a
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
 from vlga_jax.run.report.figures import write_figures
-from vlga_jax.run.search import Search, SearchResult
+from vlga_jax.run.search import SearchResult
 from vlga_jax.run.tracking import Listener, make_listener
 from vlga_jax.training.data import load_test_data
 
@@ -65,18 +65,27 @@ def _run(
     with laboratory.opened(config, directory, listener) as lab:
         workdir.settle(directory, plain, lab.data.fingerprint)
         _tell_of_other_environments(lab.ledger, config, listener)
-        strategy = config.search.make(lab.space)
-        found = Search(strategy, lab.space, lab.request, lab.evaluator, listener, directory / "history.csv").run(
-            config.seed
-        )
+        found = search(lab, directory, listener)
         searched = time.perf_counter()
         lab.executor.release()
         write_figures(found.rows, directory / "figures")
-        outcome = _finish(FinalRequest(found.request, config.final, lab.environment), found, lab, directory, listener)
-    result = _result(found, outcome, lab.space)
-    write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
+        result = finish(found, lab, directory, listener)
     timing = _timing(found, started, searched)
     write_atomically(directory / "timing.json", json.dumps(timing, indent=2, sort_keys=True) + "\n")
+    return result
+
+
+def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult:
+    """Returns what the search of a laboratory's configuration found; the history goes into the directory."""
+    strategy = lab.config.search.make(lab.space)
+    return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
+
+
+def finish(found: SearchResult, lab: Laboratory, directory: Path, listener: Listener) -> dict[str, Any]:
+    """Returns what `result.json` holds, written, after the winner was trained to convergence, exported and tested."""
+    final = FinalRequest(found.request, lab.config.final, lab.environment)
+    result = _result(found, _finish(final, found, lab, directory, listener), lab.space)
+    write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
     return result
 
 

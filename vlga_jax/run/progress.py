@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlga_jax.fitness.evaluation import OK, STOPPED
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import NullListener, scores
 
@@ -78,7 +79,7 @@ class RunView:
         self._last_event = self._clock()
 
     def _score(self, row: HistoryRow) -> None:
-        if row.status == "ok" and (self.best is None or row.fitness > self.best.fitness):
+        if row.status == OK and (self.best is None or row.fitness > self.best.fitness):
             self.best = row
 
     def elapsed_seconds(self) -> float:
@@ -146,13 +147,22 @@ def _count(number: int, thing: str) -> str:
 def generation_line(view: RunView, rows: Sequence[HistoryRow]) -> str:
     """Returns what a finished generation reached and how long the rest may take, in one line."""
     reached = scores(rows)
-    numbers = "no individual has a fitness"
+    numbers = "no individual was trained to its end" if reached.num_stopped else "no individual has a fitness"
     if reached.best is not None:
         numbers = f"best {reached.best:.4f} average {reached.average:.4f}"
     failed = f"{reached.num_failed} of {reached.num_individuals} failed" if reached.num_failed else ""
+    stopped = f"{reached.num_stopped} stopped early" if reached.num_stopped else ""
     known = f"{view.num_replayed} already known" if view.num_replayed else ""
-    parts = [numbers, failed, known, view.time_left_text()]
+    parts = [numbers, failed, stopped, known, view.time_left_text()]
     return f"{view.place()} done: " + ", ".join(part for part in parts if part)
+
+
+def _reached(row: HistoryRow) -> str:
+    if row.status == OK:
+        return f"fitness {row.fitness:.4f}"
+    if row.status == STOPPED:
+        return f"stopped after {_count(row.epochs, 'epoch')} at {row.fitness:.4f}"
+    return f"failed: {' '.join(row.status.split())}"
 
 
 def final_epoch_line(*, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> str:
@@ -213,9 +223,8 @@ class PlainProgress(NullListener):
         self._view.individual_finished(row=row, seconds=seconds, replayed=replayed)
         if replayed:  # a resumed run would repeat its whole log
             return
-        fitness = f"fitness {row.fitness:.4f}" if row.status == "ok" else f"failed: {' '.join(row.status.split())}"
         place = f"{self._view.place()} individual {row.individual + 1}/{self._view.num_individuals}"
-        self._print(f"{place} {fitness} (best {self._view.best_text()}) {seconds:.1f}s")
+        self._print(f"{place} {_reached(row)} (best {self._view.best_text()}) {seconds:.1f}s")
 
     def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
         self._view.generation_finished(rows)

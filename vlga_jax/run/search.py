@@ -12,8 +12,9 @@ import jax
 from vlga_jax.checks import InputError
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, Strategy
 from vlga_jax.fitness.evaluation import OK, Evaluation, Request
-from vlga_jax.fitness.evaluator import Evaluator
-from vlga_jax.genome.chromosome import Chromosome, to_values
+from vlga_jax.fitness.generation import Generations, Outcome
+from vlga_jax.fitness.weights import WeightStore
+from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
 from vlga_jax.run.history import HistoryRow, to_csv, write_atomically
@@ -30,6 +31,7 @@ class SearchResult:
       request: the request that gave the winner's fitness.
       requests, evaluations: of every different network asked for, by digest.
       trained: digests that this process trained, rather than knew.
+      points: see `Generations`.
     """
 
     rows: tuple[HistoryRow, ...]
@@ -38,10 +40,13 @@ class SearchResult:
     requests: dict[str, Request]
     evaluations: dict[str, Evaluation]
     trained: frozenset[str]
+    points: tuple[tuple[int, float, float], ...]
 
     @property
     def best_fitness(self) -> float:
-        return max(row.fitness for row in self.rows)
+        """Of all networks that were trained to their end; of those that stopped, if none was."""
+        whole = [row.fitness for row in self.rows if row.status == OK]
+        return max(whole or [row.fitness for row in self.rows])
 
 
 class Search:
@@ -50,8 +55,9 @@ class Search:
     Args:
       strategy: proposes individuals.
       space: their genes.
-      make_request: what to ask of a chromosome: (chromosome, blocks inherited, digest inherited from) -> request.
-      evaluator: answers.
+      make_request: what to ask of a proposal, given the request that it inherits from, if any.
+      generations: evaluates.
+      weights: that are kept as long as the strategy may need them.
       listener: is told.
       history_path: where the history goes after every generation.
     """
@@ -60,98 +66,121 @@ class Search:
         self,
         strategy: Strategy[Any],
         space: SearchSpace,
-        make_request: Callable[[Chromosome, int, str | None], Request],
-        evaluator: Evaluator,
+        make_request: Callable[[Proposal, Request | None], Request],
+        generations: Generations,
+        weights: WeightStore,
         listener: Listener,
         history_path: Path,
     ):
         self._strategy, self._space, self._make_request = strategy, space, make_request
-        self._evaluator, self._listener, self._history_path = evaluator, listener, history_path
-        self._requests: dict[Place, Request] = {}
-        self._evaluations: dict[str, Evaluation] = {}
+        self._generations, self._weights = generations, weights
+        self._listener, self._history_path = listener, history_path
+        self._outcomes: dict[Place, Outcome] = {}
+        self._seen: set[str] = set()  # trajectories
         self._trained: set[str] = set()
         self._rows: list[HistoryRow] = []
 
     def run(self, seed: int) -> SearchResult:
-        """Returns the result of the whole search.
+        """Returns the result of the whole search: to its strategy's end, or to that of the budget.
 
         Args:
           seed: the run's, in [0, 2**32).
 
         Raises:
-          InputError: every network of the first phase failed.
+          InputError: every network of the first phase failed, or the budget is too small for one network.
         """
         key = stream(jax.random.key(seed), "evolution")
         state = self._strategy.init(key)
-        while not self._strategy.done(state):
+        while not self._strategy.done(state) and not self._generations.exhausted:
             proposals = self._strategy.ask(state)
-            requests = [self._request(proposal) for proposal in proposals]
-            rows = self._evaluate(proposals, requests, self._best_of_phase(state, proposals[0].place.phase))
-            told = [row.fitness if row.status == OK else math.nan for row in rows]
+            rows = self._evaluate(proposals, self._best_of_phase(state, proposals[0].place.phase))
+            outcomes = [self._outcomes.get(proposal.place) for proposal in proposals]
+            told = [math.nan if outcome is None else outcome.standing for outcome in outcomes]
             state = self._strategy.tell(key, state, told)
             self._rows.extend(rows)
-            self._write_history(done=self._strategy.done(state))
+            for digest in self._digests() - self._needed(state):  # a replay has not met all that is there yet
+                self._weights.drop(digest)
+            self._write_history(done=self._strategy.done(state) or self._generations.exhausted)
             self._listener.generation_finished(rows=rows)
         self._require_some_success()
-        champions = self._strategy.champions(state)
+        self._weights.keep_only(self._needed(state))
         winner = self._strategy.winner(state)
-        request = self._requests[winner.place]
-        self._evaluator.weights.keep_only(self._requests[champion.place].digest for champion in champions)
-        asked = {request.digest: request for request in self._requests.values()}
-        return SearchResult(tuple(self._rows), winner, request, asked, self._evaluations, frozenset(self._trained))
+        outcome = self._outcomes[winner.place]
+        every = self._outcomes.values()
+        return SearchResult(
+            rows=tuple(self._rows),
+            winner=dataclasses.replace(winner, fitness=outcome.evaluation.fitness),
+            request=outcome.request,
+            requests={each.request.digest: each.request for each in every},
+            evaluations={each.request.digest: each.evaluation for each in every},
+            trained=frozenset(self._trained),
+            points=tuple(self._generations.points),
+        )
 
     def _request(self, proposal: Proposal) -> Request:
-        ancestor = self._requests[proposal.inherits] if proposal.inherits is not None else None
-        request = self._make_request(
-            proposal.chromosome,
-            len(ancestor.network.blocks) if ancestor else 0,
-            ancestor.digest if ancestor else None,
-        )
-        self._requests[proposal.place] = request
-        return request
+        ancestor = self._outcomes[proposal.inherits] if proposal.inherits is not None else None
+        if ancestor is not None and math.isnan(ancestor.standing):
+            return self._make_request(dataclasses.replace(proposal, sources=None), None)  # it left no weights
+        return self._make_request(proposal, ancestor.request if ancestor is not None else None)
+
+    def _digests(self) -> set[str]:
+        return {outcome.request.digest for outcome in self._outcomes.values()}
+
+    def _needed(self, state: Any) -> set[str]:
+        """The networks whose weights the strategy may still ask for."""
+        places = [champion.place for champion in self._strategy.champions(state)]
+        places += self._strategy.parents(state)
+        return {self._outcomes[place].request.digest for place in places if place in self._outcomes}
 
     def _best_of_phase(self, state: Any, phase: int) -> float:
         champions = self._strategy.champions(state)
         return max((champion.fitness for champion in champions if champion.place.phase == phase), default=0.0)
 
-    def _evaluate(
-        self, proposals: Sequence[Proposal], requests: Sequence[Request], keep_from: float
-    ) -> list[HistoryRow]:
-        """The generation's rows; tells the listener of each individual as soon as its network is evaluated."""
+    def _evaluate(self, proposals: Sequence[Proposal], keep_from: float) -> list[HistoryRow]:
+        """The generation's rows; tells the listener of each individual as soon as its network is evaluated.
+
+        Individuals that the budget does not reach have none.
+        """
         place = proposals[0].place
+        requests = [self._request(proposal) for proposal in proposals]
         waiting: dict[str, list[Proposal]] = {}
         for proposal, request in zip(proposals, requests, strict=True):
-            waiting.setdefault(request.digest, []).append(proposal)
-        unknown = {request.digest for request in requests if self._evaluator.ledger.find(request) is None}
+            waiting.setdefault(request.trajectory, []).append(proposal)
         self._listener.generation_started(
             phase=place.phase,
             generation=place.generation,
-            num_to_train=len(unknown),
+            num_to_train=self._generations.num_unknown(requests),
             num_individuals=len(proposals),
         )
+        keep = {name for name, twins in waiting.items() if any(twin.may_be_parent for twin in twins)}
         rows: dict[int, HistoryRow] = {}
-        for evaluation, known in self._evaluator.evaluate(requests, keep_from=keep_from):
-            self._evaluations[evaluation.digest] = evaluation
-            if not known:
-                self._trained.add(evaluation.digest)
-            for twin, proposal in enumerate(waiting[evaluation.digest]):
-                row = self._row(proposal, evaluation)
+        for outcome in self._generations.evaluate(requests, phase=place.phase, keep_from=keep_from, keep=keep):
+            trajectory = outcome.request.trajectory
+            if not outcome.known:
+                self._trained.add(outcome.request.digest)
+            for twin, proposal in enumerate(waiting[trajectory]):
+                self._outcomes[proposal.place] = outcome
+                row = self._row(proposal, outcome)
                 rows[proposal.place.individual] = row
-                replayed = known or twin > 0
-                seconds = 0.0 if replayed else evaluation.train_seconds
-                self._listener.individual_finished(row=row, seconds=seconds, replayed=replayed)
-        return [rows[individual] for individual in range(len(proposals))]
+                replayed = outcome.known or trajectory in self._seen or twin > 0
+                self._listener.individual_finished(
+                    row=row, seconds=0.0 if replayed else outcome.seconds, replayed=replayed
+                )
+            self._seen.add(trajectory)
+        return [rows[individual] for individual in sorted(rows)]
 
-    def _row(self, proposal: Proposal, evaluation: Evaluation) -> HistoryRow:
+    def _row(self, proposal: Proposal, outcome: Outcome) -> HistoryRow:
         return HistoryRow(
             **proposal.place._asdict(),
             origin=proposal.origin,
             parent_a=proposal.parent_a,
             parent_b=proposal.parent_b,
             chromosome=list(to_values(self._space, proposal.chromosome)),
-            network=evaluation.digest,
-            fitness=evaluation.fitness,
-            status=evaluation.status,
+            learning_rate=outcome.request.recipe.learning_rate,
+            network=outcome.request.digest,
+            epochs=outcome.request.num_epochs,
+            fitness=outcome.evaluation.fitness,
+            status=outcome.status,
         )
 
     def _write_history(self, *, done: bool) -> None:
@@ -162,11 +191,14 @@ class Search:
             write_atomically(self._history_path, text)
 
     def _require_some_success(self) -> None:
+        if not self._rows:
+            raise InputError("config.budget", "", "allows not one network; raise budget.epochs, or set it to 0")
         phase = self._rows[-1].phase
-        failed = [row for row in self._rows if row.phase == phase and row.status != OK]
-        if len(failed) < sum(row.phase == phase for row in self._rows):
+        members = [(place, outcome) for place, outcome in self._outcomes.items() if place.phase == phase]
+        failed = [outcome for _, outcome in members if math.isnan(outcome.standing)]
+        if len(failed) < len(members):
             return
-        reasons = "; ".join(sorted({self._evaluations[row.network].reason for row in failed})[:3])
+        reasons = "; ".join(sorted({outcome.evaluation.reason for outcome in failed})[:3])
         if phase == 0:
             raise InputError("search", "phase 1", f"no network could be trained: {reasons}")
         self._listener.message(text=f"the search ends: no network of phase {phase + 1} could be trained: {reasons}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vlga_jax.checks import knob
+from vlga_jax.fitness.evaluation import OK, STOPPED
 from vlga_jax.run.history import HistoryRow
 
 
@@ -228,23 +229,27 @@ class Scores:
     """What a generation reached.
 
     Attributes:
-      best, average: fitness over the individuals that have one; None if none has.
+      best, average: fitness over the individuals that were trained to their end; None if none was.
       num_individuals: all individuals of the generation.
-      num_failed: those without a fitness, which neither number counts.
+      num_failed: those without a fitness.
+      num_stopped: those that stopped early.
     """
 
     best: float | None
     average: float | None
     num_individuals: int
     num_failed: int
+    num_stopped: int
 
 
 def scores(rows: Sequence[HistoryRow]) -> Scores:
-    """Returns the best and the average fitness of a generation's `rows`; failed individuals are left out."""
-    fitnesses = [row.fitness for row in rows if row.status == "ok"]
+    """Returns the best and the average fitness of a generation's `rows`; failed and stopped ones are left out."""
+    fitnesses = [row.fitness for row in rows if row.status == OK]
+    num_stopped = sum(row.status == STOPPED for row in rows)
     return Scores(
         best=max(fitnesses, default=None),
         average=sum(fitnesses) / len(fitnesses) if fitnesses else None,
         num_individuals=len(rows),
-        num_failed=len(rows) - len(fitnesses),
+        num_failed=len(rows) - len(fitnesses) - num_stopped,
+        num_stopped=num_stopped,
     )

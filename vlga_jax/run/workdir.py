@@ -22,7 +22,14 @@ FREE = (
     "search.winner",
 )
 _FINGERPRINT = "data_fingerprint"
-MAY_GROW = ("search.num_phases", "search.num_generations")
+MAY_GROW = (
+    "search.num_phases",
+    "search.num_generations",
+    "search.num_cycles",
+    "search.num_steps",
+    "search.num_iterations",
+    "budget.epochs",
+)
 
 
 @contextlib.contextmanager
@@ -87,7 +94,7 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
         unread = name == _FINGERPRINT and None in (was, now)
         if was == now or unread or name.startswith(FREE):
             continue
-        if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was:
+        if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was > 0:
             continue
         differing.append(f"{name} was {json.dumps(was)}, is {json.dumps(now)}")
     if differing:

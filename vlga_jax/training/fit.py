@@ -164,6 +164,7 @@ def run_epochs(
     key: PRNGKeyArray,
     *,
     first_epoch: int = 0,
+    last_epoch: int | None = None,
     deadline: float = math.inf,
 ) -> Iterator[EpochEnd]:
     """Yields after each epoch, evaluated on `validation` unless that is None.
@@ -177,6 +178,7 @@ def run_epochs(
       validation: what to evaluate on.
       key: the training's root; epochs and steps are folded in.
       first_epoch: from 0; epochs before it are in `state`.
+      last_epoch: the one before which to stop; None is the recipe's end.
       deadline: `time.perf_counter()` seconds after which training is given up.
 
     Raises:
@@ -185,7 +187,7 @@ def run_epochs(
     key_order, key_step = stream(key, "order"), stream(key, "step")
     with out_of_memory_is_failure():
         state = jax.tree.map(jnp.asarray, state)
-    for epoch in range(first_epoch, plan.recipe.epochs):
+    for epoch in range(first_epoch, plan.recipe.epochs if last_epoch is None else last_epoch):
         order = _epoch_order(stream(key_order, "epoch", epoch), len(train), plan.num_steps, plan.batch_size)
         state = state._replace(loss_sum=jnp.zeros((), jnp.float32))
         with out_of_memory_is_failure():

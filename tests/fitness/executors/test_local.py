@@ -37,9 +37,13 @@ def three(make_request: Any) -> list[Request]:
     return [make_request(), make_request(block={"pool": None}), make_request(block={"b": None, "skip": True})]
 
 
+def nobody(request: Request) -> None:
+    """What a request inherits from that starts afresh."""
+
+
 def answers(executor: LocalExecutor, requests: Sequence[Request], ancestor: Ancestor | None = None) -> dict[str, Any]:
     """What must not depend on anything but the request: digest -> fitness, losses and the bits of the weights."""
-    return {trained.evaluation.digest: bits(trained) for trained in executor.run(requests, ancestor)}
+    return {trained.evaluation.digest: bits(trained) for trained in executor.run(requests, lambda _: ancestor)}
 
 
 def bits(trained: Trained) -> Any:
@@ -51,7 +55,7 @@ def bits(trained: Trained) -> Any:
 
 
 def ancestor_of(executor: LocalExecutor, request: Request, ancestor: Ancestor | None = None) -> Ancestor:
-    (trained,) = executor.run([request], ancestor)
+    (trained,) = executor.run([request], lambda _: ancestor)
     assert trained.variables is not None
     return Ancestor(request, trained.variables)
 
@@ -68,7 +72,7 @@ def accuracy(request: Request, trained: Trained, images: PhaseData) -> float:
 def test_run_of_requests_answers_in_their_order(
     open_executor: OpenExecutor, three: list[Request], images: PhaseData
 ) -> None:
-    trained = list(open_executor(compile_threads=2).run(three, None))
+    trained = list(open_executor(compile_threads=2).run(three, nobody))
     assert [answer.evaluation.digest for answer in trained] == [request.digest for request in three]
     for request, answer in zip(three, trained, strict=True):
         assert (answer.evaluation.status, answer.evaluation.reason) == ("ok", "")
@@ -110,7 +114,7 @@ def test_run_of_heirs_in_any_order_gives_the_same_bits(
     other = open_executor(cache_features=cache_features, compile_threads=2)
     assert answers(other, heirs[::-1], ancestor) == expected, "also by an executor that did not train the ancestor"
     grandchild = make_request(heir_of=heirs[0], block={"pool": None, "b": None})
-    (heir,) = one.run(heirs[:1], ancestor)
+    (heir,) = one.run(heirs[:1], lambda _: ancestor)
     assert heir.variables is not None
     child = Ancestor(heirs[0], heir.variables)
     fresh = open_executor(cache_features=cache_features)
@@ -126,7 +130,7 @@ def test_run_of_an_heir_leaves_inherited_weights_as_they_are(
     executor = open_executor(cache_features=cache_features)
     ancestor = ancestor_of(executor, parent)
     heir = make_request(heir_of=parent)
-    (trained,) = executor.run([heir], ancestor)
+    (trained,) = executor.run([heir], lambda _: ancestor)
     assert trained.evaluation.fitness == pytest.approx(accuracy(heir, trained, images))
     assert trained.variables is not None
     for collection in ("params", "batch_stats"):
@@ -141,8 +145,8 @@ def test_run_of_heirs_with_and_without_cached_features_agrees(open_executor: Ope
     heir = make_request(heir_of=parent)
     executor = open_executor()
     ancestor = ancestor_of(executor, parent)
-    (cached,) = executor.run([heir], ancestor)
-    (recomputed,) = open_executor(cache_features=False).run([heir], ancestor)
+    (cached,) = executor.run([heir], lambda _: ancestor)
+    (recomputed,) = open_executor(cache_features=False).run([heir], lambda _: ancestor)
     assert abs(cached.evaluation.fitness - recomputed.evaluation.fitness) <= 1e-3
     chex.assert_trees_all_close(cached.variables, recomputed.variables, atol=1e-4)
 
@@ -151,7 +155,7 @@ def test_run_of_a_diverging_network_fails_and_the_next_is_trained(
     open_executor: OpenExecutor, make_request: Any, three: list[Request]
 ) -> None:
     wild = make_request(recipe={"learning_rate": 1e30})
-    failed, fine = open_executor().run([wild, three[1]], None)
+    failed, fine = open_executor().run([wild, three[1]], nobody)
     assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("diverged", 0.0, None)
     assert "not finite" in failed.evaluation.reason
     assert answers(open_executor(), [three[1]]) == {three[1].digest: bits(fine)}
@@ -163,7 +167,7 @@ def test_run_of_a_network_that_does_not_fit_fails_and_the_next_is_trained(
     expected = answers(open_executor(), three[:1])
     wide = make_request(block={"a": ConvSpec(256, 3, True), "b": ConvSpec(256, 3, True)})  # 590,000 values in b
     monkeypatch.setattr(memory, "total_bytes", lambda: 4 * 590_000 * 2)
-    failed, fine = open_executor().run([wide, three[0]], None)
+    failed, fine = open_executor().run([wide, three[0]], nobody)
     assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("out_of_memory", 0.0, None)
     assert "GB" in failed.evaluation.reason
     assert {three[0].digest: bits(fine)} == expected
@@ -174,16 +178,16 @@ def test_run_past_max_seconds_fails_unless_the_result_is_known_already(
 ) -> None:
     late = make_request(limits={"max_seconds": 1e-6})
     executor = open_executor()
-    failed, fine = executor.run([late, three[1]], None)
+    failed, fine = executor.run([late, three[1]], nobody)
     assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("out_of_time", 0.0, None)
     assert "max_seconds" in failed.evaluation.reason
     assert fine.evaluation.status == "ok"
-    (again,) = executor.run([late], None, limit_time=False)
+    (again,) = executor.run([late], nobody, limit_time=False)
     assert again.evaluation.status == "ok" and again.variables is not None
 
 
 def test_run_within_max_seconds_is_ok(open_executor: OpenExecutor, make_request: Any) -> None:
-    (trained,) = open_executor().run([make_request(limits={"max_seconds": 600.0})], None)
+    (trained,) = open_executor().run([make_request(limits={"max_seconds": 600.0})], nobody)
     assert trained.evaluation.status == "ok"
 
 
@@ -191,7 +195,7 @@ def test_run_of_a_rejected_network_trains_nothing(open_executor: OpenExecutor, m
     told: list[str] = []
     executor = open_executor(on_epoch=lambda digest, *_: told.append(digest))
     fine, large = make_request(), make_request(limits={"max_parameters": 1})
-    rejected, trained, also = executor.run([large, fine, dataclasses.replace(large, seed=1)], None)
+    rejected, trained, also = executor.run([large, fine, dataclasses.replace(large, seed=1)], nobody)
     for answer in (rejected, also):
         assert (answer.evaluation.status, answer.evaluation.fitness) == ("too_many_parameters", 0.0)
         assert answer.variables is None and answer.evaluation.train_seconds == 0.0
@@ -202,7 +206,7 @@ def test_run_of_a_rejected_network_trains_nothing(open_executor: OpenExecutor, m
 def test_run_of_any_network_tells_of_each_epoch(open_executor: OpenExecutor, make_request: Any) -> None:
     told: list[tuple[str, int, int, float]] = []
     request = make_request(recipe={"epochs": 3})
-    (trained,) = open_executor(on_epoch=lambda *event: told.append(event)).run([request], None)
+    (trained,) = open_executor(on_epoch=lambda *event: told.append(event)).run([request], nobody)
     assert told == [(request.digest, epoch, 3, loss) for epoch, loss in enumerate(trained.evaluation.losses)]
 
 
@@ -213,10 +217,10 @@ def test_run_with_a_programming_error_propagates(
         raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
-        list(open_executor(on_epoch=bug).run([make_request()], None))
+        list(open_executor(on_epoch=bug).run([make_request()], nobody))
     monkeypatch.setattr(memory, "total_bytes", bug)  # called where programs are built, in another thread
     with pytest.raises(ZeroDivisionError):
-        list(open_executor().run([make_request(recipe={"batch_size": 8})], None))
+        list(open_executor().run([make_request(recipe={"batch_size": 8})], nobody))
 
 
 def test_run_in_bfloat16_trains_on_features_of_that_precision(
@@ -228,10 +232,75 @@ def test_run_in_bfloat16_trains_on_features_of_that_precision(
     ancestor = ancestor_of(executor, parent)
     longer = dataclasses.replace(parent.network, blocks=parent.network.blocks * 2)
     child = dataclasses.replace(parent, network=longer, num_inherited=1, inherited_from=parent.digest)
-    (trained,) = executor.run([child], ancestor)
+    (trained,) = executor.run([child], lambda _: ancestor)
     assert trained.evaluation.status == "ok", trained.evaluation.reason
     first, last = trained.evaluation.losses
     assert last < first
     assert {leaf.dtype for leaf in jax.tree.leaves(trained.variables)} == {np.dtype("float32")}
     single = accuracy(child, trained, images)
     assert trained.evaluation.fitness == pytest.approx(single, abs=0.1), "also when it runs in float32"
+
+
+def test_run_judged_in_between_goes_on_to_the_same_bits(open_executor: OpenExecutor, make_request: Any) -> None:
+    told: list[tuple[str, int]] = []
+    request = make_request(recipe={"epochs": 4, "schedule": "cosine"})
+    (whole,) = open_executor().run([request], nobody)
+    executor = open_executor(on_epoch=lambda digest, epoch, *_: told.append((digest, epoch)))
+    stages: list[Trained] = []
+    for epochs in (1, 3, 4):
+        executor.keep_paused({request.trajectory})
+        stages += executor.run([request.until(epochs)], nobody)
+    assert bits(stages[-1]) == bits(whole)
+    assert [len(stage.evaluation.losses) for stage in stages] == [1, 3, 4]
+    assert all(stage.evaluation.losses == whole.evaluation.losses[: len(stage.evaluation.losses)] for stage in stages)
+    assert [epoch for _, epoch in told] == [0, 1, 2, 3], "no epoch twice"
+    assert {digest for digest, _ in told} == {request.until(epochs).digest for epochs in (1, 3, 4)}
+
+
+def test_run_of_a_training_that_was_let_go_of_begins_again(open_executor: OpenExecutor, make_request: Any) -> None:
+    told: list[int] = []
+    request = make_request(recipe={"epochs": 2})
+    executor = open_executor(on_epoch=lambda _, epoch, *__: told.append(epoch))
+    (first,) = executor.run([request.until(1)], nobody)
+    executor.keep_paused(())
+    (second,) = executor.run([request.until(1)], nobody)
+    assert bits(second) == bits(first)
+    assert told == [0, 0]
+
+
+def test_run_of_paused_training_counts_the_time_before_against_max_seconds(
+    open_executor: OpenExecutor, make_request: Any
+) -> None:
+    request = make_request(recipe={"epochs": 2})
+    executor = open_executor()
+    (first,) = executor.run([request.until(1)], nobody)
+    limit = first.evaluation.train_seconds / 2
+    late = dataclasses.replace(request, limits=dataclasses.replace(request.limits, max_seconds=limit))
+    (second,) = executor.run([late], nobody)
+    assert second.evaluation.status == "out_of_time"
+
+
+def test_run_from_matching_blocks_starts_with_their_weights_and_trains_them(
+    open_executor: OpenExecutor, make_request: Any
+) -> None:
+    parent = make_request()
+    executor = open_executor()
+    ancestor = ancestor_of(executor, parent)
+    still = make_request(recipe={"learning_rate": 1e-30})
+    same = dataclasses.replace(still, inherited_from=parent.digest, sources=(0,))
+    fresh = dataclasses.replace(still, inherited_from=parent.digest, sources=(None,))
+    (inherited,), (begun,) = (executor.run([request], lambda _: ancestor) for request in (same, fresh))
+    assert inherited.variables is not None and begun.variables is not None
+    chex.assert_trees_all_equal(inherited.variables["params"], ancestor.variables["params"])
+    assert (
+        begun.variables["params"]["block_0"]["a"]["conv"]["kernel"]
+        != ancestor.variables["params"]["block_0"]["a"]["conv"]["kernel"]
+    ).any()
+    chex.assert_trees_all_equal(begun.variables["params"]["head"], ancestor.variables["params"]["head"])
+    trains = dataclasses.replace(same, recipe=parent.recipe)
+    (trained,) = executor.run([trains], lambda _: ancestor)
+    assert trained.variables is not None
+    moved = jax.tree.map(
+        lambda new, old: bool((new != old).any()), trained.variables["params"], ancestor.variables["params"]
+    )
+    assert all(jax.tree.leaves(moved)), "everything trains on"

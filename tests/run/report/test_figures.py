@@ -22,7 +22,7 @@ NAMES = ["average_fitness.svg", "average_fitness.png", "best_fitness.svg", "best
 
 
 def row(phase: int, generation: int, individual: int, fitness: float, status: str = "ok") -> HistoryRow:
-    return HistoryRow(phase, generation, individual, "initial", None, None, [{}], "abc", fitness, status)
+    return HistoryRow(phase, generation, individual, "initial", None, None, [{}], 0.001, "abc", 3, fitness, status)
 
 
 def history(num_phases: int, num_generations: int, population_size: int = 10) -> list[HistoryRow]:
@@ -143,7 +143,7 @@ from pathlib import Path
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.report.figures import write_figures
 early = [name for name in sys.modules if name.startswith("matplotlib")]
-rows = [HistoryRow(p, g, i, "initial", None, None, [{}], "abc", 0.3 + 0.1 * i + 0.05 * g, "ok")
+rows = [HistoryRow(p, g, i, "initial", None, None, [{}], 0.001, "abc", 3, 0.3 + 0.1 * i + 0.05 * g, "ok")
         for p in range(2) for g in range(3) for i in range(4)]
 write_figures(rows, Path(sys.argv[1]))
 print(early, [name for name in ("matplotlib.pyplot", "tkinter") if name in sys.modules])

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -33,7 +33,7 @@ from vlga_jax.training.fit import (
     require_finite,
     run_epochs,
 )
-from vlga_jax.training.step import initial_state
+from vlga_jax.training.step import TrainState, initial_state
 
 _PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
 
@@ -46,12 +46,25 @@ class Ancestor:
     variables: Variables
 
 
+FindAncestor = Callable[[Request], Ancestor | None]
+"""From a request to what it inherits from, None where it starts afresh."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
     """An evaluation and, if it is ok, the variables of the whole network, on the host."""
 
     evaluation: Evaluation
     variables: Variables | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Paused:
+    """A training that may go on: its state on the host, the loss of each epoch, and how long it took."""
+
+    state: TrainState
+    losses: tuple[float, ...]
+    train_seconds: float
 
 
 class LocalExecutor:
@@ -87,45 +100,52 @@ class LocalExecutor:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
         self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
+        self._paused: dict[str, _Paused] = {}
         self._uncharged: set[Plan] = set()  # submitted, and no evaluation has said yet what compiling took
         self._on_epoch = on_epoch
         self.seconds = dict.fromkeys(("features", "waiting", "training"), 0.0)
 
     def run(
-        self, requests: Sequence[Request], ancestor: Ancestor | None, *, limit_time: bool = True
+        self, requests: Sequence[Request], find_ancestor: FindAncestor, *, limit_time: bool = True
     ) -> Iterator[Trained]:
         """Yields the answer to each request, in their order.
 
+        A training that was judged before its end goes on where it was, unless `keep_paused` let go of it.
+
         Args:
-          requests: all inherit from `ancestor`.
-          ancestor: whose blocks they inherit, frozen; None in the first phase.
+          requests: what to train.
+          find_ancestor: called when a request's turn comes.
           limit_time: whether `max_seconds` counts; not when a known result's weights are made again.
         """
         waiting = collections.deque(request for request in requests if request.rejection() is None)
-        data, plans = None, {}
+        finished = time.perf_counter()
         for request in requests:
             rejection = request.rejection()
             if rejection is not None:
                 yield Trained(failure(request, *rejection), None)
                 continue
-            if data is None:
-                cached = self._caches_features(ancestor)
-                if jax.default_backend() == "cpu":  # data stay on the host, so programs need not wait for them
-                    plans = {other.digest: self._plan(other, ancestor, cached, False) for other in waiting}
-                    self._submit_ahead(waiting, plans)
-                with self._timed("features"):
-                    data = self._data_of(ancestor, cached)
-                whole_epochs = epochs_as_programs(data.train.inputs)
-                plans = {other.digest: self._plan(other, ancestor, cached, whole_epochs) for other in waiting}
-            self._submit_ahead(waiting, plans)
+            self._submit_ahead(waiting)
+            ancestor = find_ancestor(request)
+            with self._timed("features"):
+                data = self._data_of(request, ancestor)
+            self._submit_ahead(waiting)  # off the CPU a program depends on where the data are
             waiting.popleft()
-            yield self._train(request, plans[request.digest], ancestor, data, limit_time)
+            trained = self._train(request, ancestor, data, limit_time)
+            now = time.perf_counter()
+            evaluation = dataclasses.replace(trained.evaluation, wall_seconds=now - finished)
+            finished = now
+            yield dataclasses.replace(trained, evaluation=evaluation)
+
+    def keep_paused(self, trajectories: Collection[str]) -> None:
+        """Lets go of the state of every paused training but these."""
+        self._paused = {name: paused for name, paused in self._paused.items() if name in trajectories}
 
     def release(self) -> None:
-        """Lets go of features and programs; they are made again if they are asked for."""
+        """Lets go of features, programs and paused trainings; they are made again if they are asked for."""
         self._features = PrefixFeatures(self._images, self._layers)
         self._phase_data = (None, self._device_images)
         self._programs.clear()
+        self._paused.clear()
 
     def close(self) -> None:
         """Waits for no program that nobody will run."""
@@ -139,47 +159,55 @@ class LocalExecutor:
         finally:
             self.seconds[what] += time.perf_counter() - started
 
-    def _caches_features(self, ancestor: Ancestor | None) -> bool:
-        if ancestor is None or not self._cache_features:
+    def _caches_features(self, request: Request) -> bool:
+        if request.num_inherited == 0 or not self._cache_features:
             return False
         num_examples = len(self._images.train) + len(self._images.validation)
-        network, precision = ancestor.request.network, ancestor.request.recipe.precision
-        return fits_in_memory(network, len(network.blocks), num_examples, precision)
+        return fits_in_memory(request.network, request.num_inherited, num_examples, request.recipe.precision)
 
-    def _data_of(self, ancestor: Ancestor | None, cached: bool) -> PhaseData:
-        """What a phase trains on: images or, if they are cached, features of its prefix."""
-        if ancestor is None or not cached:
+    def _data_of(self, request: Request, ancestor: Ancestor | None) -> PhaseData:
+        """What a network trains on: images or, if they are cached, features of its frozen prefix."""
+        if ancestor is None or not self._caches_features(request):
             return self._device_images
-        request = ancestor.request
-        if self._phase_data[0] != request.digest:
+        origin = ancestor.request
+        if self._phase_data[0] != origin.digest:
             self._phase_data = (None, self._device_images)  # makes room on the device
             features = self._features.of(
-                request.digest,
-                request.inherited_from,
-                request.network,
+                origin.digest,
+                origin.inherited_from if origin.num_inherited else None,
+                origin.network,
                 ancestor.variables,
-                request.num_inherited,
-                request.recipe.precision,
+                origin.num_inherited,
+                origin.recipe.precision,
             )
-            self._phase_data = (request.digest, to_device_if_it_fits(features))
+            self._phase_data = (origin.digest, to_device_if_it_fits(features))
         return self._phase_data[1]
 
-    def _plan(self, request: Request, ancestor: Ancestor | None, cached: bool, whole_epochs: bool) -> Plan:
+    def _plan(self, request: Request) -> Plan | None:
+        """What the request's programs depend on; None where that is not known yet, because its features are not."""
+        cached = self._caches_features(request)
+        whole_epochs = False
+        if jax.default_backend() != "cpu":
+            if cached and self._phase_data[0] != request.inherited_from:
+                return None
+            data = self._phase_data[1] if cached else self._device_images
+            whole_epochs = epochs_as_programs(data.train.inputs)
         first = request.num_inherited if cached else 0
-        features = ancestor.request.recipe.precision if ancestor is not None and cached else None
         return Plan(
             spec=request.network.suffix(first),
             recipe=request.recipe,
             num_frozen=request.num_inherited - first,
             num_train=len(self._images.train),
-            input_dtype=features or "uint8",
+            input_dtype=request.recipe.precision if cached else "uint8",
             whole_epochs=whole_epochs,
             layers=self._layers,
         )
 
-    def _submit_ahead(self, waiting: Iterable[Request], plans: Mapping[str, Plan]) -> None:
+    def _submit_ahead(self, waiting: Iterable[Request]) -> None:
         for request in itertools.islice(waiting, self._ahead):
-            self._submit(plans[request.digest])
+            plan = self._plan(request)
+            if plan is not None:
+                self._submit(plan)
 
     def _submit(self, plan: Plan) -> Future[Programs]:
         if plan not in self._programs:
@@ -190,23 +218,38 @@ class LocalExecutor:
             self._programs.popitem(last=False)
         return self._programs[plan]
 
-    def _train(
-        self, request: Request, plan: Plan, ancestor: Ancestor | None, data: PhaseData, limit_time: bool
-    ) -> Trained:
+    def _train(self, request: Request, ancestor: Ancestor | None, data: PhaseData, limit_time: bool) -> Trained:
+        plan = self._plan(request)
+        assert plan is not None, "its features are computed"
         compile_seconds, started = 0.0, time.perf_counter()
-        losses: list[float] = []
+        paused = self._paused.pop(request.trajectory, None)
+        losses = list(paused.losses) if paused is not None else []
+        before = paused.train_seconds if paused is not None else 0.0
         try:
             with self._timed("waiting"):
                 programs = self._submit(plan).result()
             compile_seconds = programs.compile_seconds if plan in self._uncharged else 0.0  # others share them
             self._uncharged.discard(plan)
             limit = request.limits.max_seconds if limit_time else 0
-            key = stream(key_of(request.digest), "train")
+            key = stream(key_of(request.trajectory), "train")
             with self._timed("training"), out_of_memory_is_failure():
-                state = initial_state(_initial_variables(request, plan, ancestor), plan.optimizer())
+                if paused is not None:
+                    state = paused.state
+                else:
+                    state = initial_state(_initial_variables(request, plan, ancestor), plan.optimizer())
                 started = time.perf_counter()
-                deadline = started + limit if limit else float("inf")
-                for end in run_epochs(plan, programs, state, data.train, None, key, deadline=deadline):
+                deadline = started + limit - before if limit else float("inf")
+                for end in run_epochs(
+                    plan,
+                    programs,
+                    state,
+                    data.train,
+                    None,
+                    key,
+                    first_epoch=len(losses),
+                    last_epoch=request.num_epochs,
+                    deadline=deadline,
+                ):
                     losses.append(end.loss)
                     state = end.state
                     self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
@@ -216,18 +259,23 @@ class LocalExecutor:
         except TrainingFailure as error:
             seconds = {"train_seconds": time.perf_counter() - started, "compile_seconds": compile_seconds}
             return Trained(failure(request, error.status, error.reason, **seconds), None)
-        evaluation = Evaluation(
-            request.digest, OK, fitness, "", tuple(losses), time.perf_counter() - started, compile_seconds
+        train_seconds = time.perf_counter() - started
+        if request.train_epochs is not None:
+            host_state = jax.tree.map(lambda leaf: np.array(leaf), state)
+            self._paused[request.trajectory] = _Paused(host_state, tuple(losses), before + train_seconds)
+        return Trained(
+            Evaluation(request.digest, OK, fitness, "", tuple(losses), train_seconds, compile_seconds), variables
         )
-        return Trained(evaluation, variables)
 
 
 def _initial_variables(request: Request, plan: Plan, ancestor: Ancestor | None) -> Variables:
-    """Fresh weights of what is new; and, where the plan holds the frozen prefix, the inherited ones before them."""
-    fresh = initialise(stream(key_of(request.digest), "init"), request.network.suffix(request.num_inherited))
-    if plan.num_frozen == 0 or ancestor is None:
+    """Fresh weights of what is new; where the plan holds the frozen prefix, or starts from others', those too."""
+    fresh = initialise(stream(key_of(request.trajectory), "init"), request.network.suffix(request.num_inherited))
+    if ancestor is None:
         return fresh
-    return transfer.merge(ancestor.variables, fresh, plan.num_frozen)
+    if request.sources is not None:
+        return transfer.matching(fresh, ancestor.variables, request.sources)
+    return transfer.merge(ancestor.variables, fresh, plan.num_frozen) if plan.num_frozen else fresh
 
 
 def _whole(request: Request, plan: Plan, ancestor: Ancestor | None, params: Any, batch_stats: Any) -> Variables:

@@ -1,0 +1,153 @@
+"""A comparison of two strategies on the digits, at tiny size, to the end."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from benchmarks import against_optuna
+from experiments import (
+    compare_cifar10,
+    compare_cifar10_small,
+    compare_crossover_digits,
+    compare_digits,
+    compare_optuna,
+    compare_savings_digits,
+    default,
+    digits,
+)
+from vlga_jax.checks import InputError
+from vlga_jax.run.comparing import compare, parse_comparison, record_from_json
+
+pytestmark = pytest.mark.usefixtures("cache_home")
+
+
+def tiny() -> ConfigDict:
+    config = ConfigDict()
+    config.compare = default.compare()
+    config.compare.num_seeds = 2
+    config.compare.budget_epochs = 6
+    config.compare.reference = "random_search"
+    config.compare.crossovers = ("vlga",)
+    config.base = compare_digits.base(digits.get_config())
+    config.base.space.channels, config.base.space.kernels = (8,), (1, 3)
+    config.base.data.num_train_examples = 100
+    config.base.fitness.epochs, config.base.final.epochs = 2, 1
+    every = compare_digits.strategies(population_size=2, num_generations=2)
+    config.strategies = ConfigDict({name: every[name] for name in ("random_search", "vlga", "vlga_rungs")})
+    config.strategies.vlga_rungs.stopping.rungs = (1,)
+    return config
+
+
+def tree(directory: Path) -> dict[str, bytes]:
+    """What a comparison leaves that must be the same bytes every time."""
+    names = ("comparison.csv", "comparison.md", "history.csv", "result.json")
+    seconds = ("comparison.csv", "comparison.md")
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.name in names and path.name not in seconds
+    }
+
+
+def without_seconds(record: Any) -> Any:
+    return dataclasses.replace(record, seconds=0.0, times=())
+
+
+def test_compare_to_the_end_gives_every_strategy_the_same_budget_and_is_read_when_repeated(tmp_path: Path) -> None:
+    comparison = parse_comparison(tiny().to_dict())
+    records = compare(comparison, tmp_path / "one")
+    assert [(record.strategy, record.seed) for record in records] == [
+        (name, seed) for seed in (0, 1) for name in ("random_search", "vlga", "vlga_rungs")
+    ]
+    assert {record.epochs for record in records} == {6}
+    assert all(0 <= record.test_accuracy <= 1 for record in records)
+    for record in records:
+        assert record.best_fitness == max(fitness for _, fitness in record.points)
+    assert {record.epochs_saved > 0 for record in records if record.strategy == "vlga_rungs"} == {True}
+    assert {record.epochs_saved for record in records if record.strategy != "vlga_rungs"} == {0}
+    for name in ("comparison.csv", "comparison.md", "figures/best_so_far.svg", "figures/generations_best.png"):
+        assert (tmp_path / "one" / name).is_file()
+    written = (tmp_path / "one" / "comparison.csv").read_bytes()
+    assert compare(comparison, tmp_path / "one") == records
+    assert (tmp_path / "one" / "comparison.csv").read_bytes() == written
+
+    again = compare(comparison, tmp_path / "two")
+    assert list(map(without_seconds, again)) == list(map(without_seconds, records))
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
+
+
+def test_compare_with_more_seeds_adds_to_what_is_there(tmp_path: Path) -> None:
+    config = tiny()
+    config.strategies = ConfigDict({"random_search": config.strategies.random_search})
+    config.compare.crossovers = ()
+    config.compare.num_seeds = 1
+    (first,) = compare(parse_comparison(config.to_dict()), tmp_path)
+    config.compare.num_seeds = 2
+    same, second = compare(parse_comparison(config.to_dict()), tmp_path)
+    assert same == first and second.seed == 1
+    config.base.fitness.epochs = 1
+    with pytest.raises(InputError, match=r"base\.fitness\.epochs was 2, is 1"):
+        compare(parse_comparison(config.to_dict()), tmp_path)
+
+
+def test_record_from_json_of_a_record_restores_it(tmp_path: Path) -> None:
+    config = tiny()
+    config.compare.num_seeds, config.compare.crossovers = 1, ()
+    config.strategies = ConfigDict({"random_search": config.strategies.random_search})
+    (record,) = compare(parse_comparison(config.to_dict()), tmp_path)
+    assert record_from_json(json.dumps(dataclasses.asdict(record))) == record
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        compare_digits,
+        compare_cifar10_small,
+        compare_cifar10,
+        compare_crossover_digits,
+        compare_savings_digits,
+        compare_optuna,
+    ],
+)
+def test_parse_comparison_of_every_experiment_accepts_it(experiment: Any) -> None:
+    comparison = parse_comparison(experiment.get_config().to_dict())
+    assert comparison.compare.reference in comparison.strategies
+    name = experiment.__name__.partition(".")[2]
+    assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("compare.reference", "nobody", r"config\.compare\.reference='nobody': must be one of random_search, vlga"),
+        ("compare.budget_epochs", 0, r"config\.compare\.budget_epochs=0: give either"),
+        ("compare.num_seeds", 0, r"config\.compare\.num_seeds=0"),
+        ("strategies.vlga.search.num_elites", -1, r"config\.search\.num_elites=-1"),
+        ("base.fitness.epochs", 0, r"config\.fitness\.epochs=0"),
+    ],
+)
+def test_parse_comparison_of_bad_input_names_it(field: str, value: Any, message: str) -> None:
+    config = tiny()
+    *groups, last = field.split(".")
+    inner = config
+    for group in groups:
+        inner = inner[group]
+    inner[last] = value
+    with pytest.raises(InputError, match=message):
+        parse_comparison(config.to_dict())
+
+
+def test_parse_comparison_of_a_run_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match=r"config\.compare.*is missing"):
+        parse_comparison(digits.get_config().to_dict())
+
+
+def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:
+    config = tiny()
+    config.strategies.vlga.data = {"num_train_examples": 90}
+    with pytest.raises(InputError, match=r"config\.data\.num_train_examples=90: must be 100, as for the others"):
+        compare(parse_comparison(config.to_dict()), tmp_path)

@@ -1,0 +1,184 @@
+"""Evaluates a generation: judges its networks at each stage, lets some stop, and keeps within a budget.
+
+Everything is decided in the order of the requests and from what the ledger records, so a search that is replayed
+decides the same.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+
+from vlga_jax.checks import knob
+from vlga_jax.fitness.evaluation import OK, STOPPED, Evaluation, Request
+from vlga_jax.fitness.evaluator import Evaluator
+from vlga_jax.fitness.stopping import StoppingConfig, standing
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetConfig:
+    """When a search ends, whatever its strategy still wants; 0 is no limit.
+
+    Attributes:
+      epochs: of training, over all different networks of the search.
+      seconds: that evaluations took, one after the other; a network that is not evaluated by then does not count. The
+        results then depend on the machine, and are replayed from the ledger.
+    """
+
+    epochs: int = knob(at_least=0)
+    seconds: float = knob(at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a network.
+
+    Attributes:
+      request: judged when it stopped, or at its end.
+      evaluation: of that request.
+      status: ok, stopped, or why it failed.
+      standing: what a strategy is told; NaN if it failed.
+      known: whether the ledger knew all of it.
+      seconds: of training here, all stages.
+    """
+
+    request: Request
+    evaluation: Evaluation
+    status: str
+    standing: float
+    known: bool
+    seconds: float
+
+
+class Generations:
+    """The networks of one search, evaluated a generation at a time.
+
+    Args:
+      evaluator: answers requests.
+      stopping: who stops early.
+      budget: when everyone does.
+      epochs: of a whole training.
+
+    Attributes:
+      epochs: trained so far, by all networks.
+      points: after each evaluation: epochs and seconds so far, and the network's fitness; NaN unless it was trained to
+        its end.
+    """
+
+    def __init__(self, evaluator: Evaluator, stopping: StoppingConfig, budget: BudgetConfig, epochs: int):
+        self._evaluator, self._stopping, self._budget = evaluator, stopping, budget
+        self._stages = stopping.stages(epochs)
+        self._outcomes: dict[str, Outcome] = {}  # by trajectory
+        self._curves: dict[str, dict[int, float]] = {}  # likewise: epoch to accuracy
+        self._before: tuple[int, list[str]] = (-1, [])  # the last generation's phase and trajectories
+        self._seconds = 0.0
+        self.epochs = 0
+        self.points: list[tuple[int, float, float]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget allows no other network."""
+        return self._affordable(self._stages[0]) < 1
+
+    def num_unknown(self, requests: Sequence[Request]) -> int:
+        """Returns how many different networks are new to this search, and not even begun in the ledger."""
+        new = {request.trajectory: request for request in requests if request.trajectory not in self._outcomes}
+        begun = [self._evaluator.ledger.find(request.until(self._stages[0])) for request in new.values()]
+        return begun.count(None)
+
+    def evaluate(
+        self, requests: Sequence[Request], *, phase: int, keep_from: float, keep: Collection[str] = ()
+    ) -> Iterator[Outcome]:
+        """Yields the outcome of each different network as soon as it stands; of none that the budget does not reach.
+
+        Args:
+          requests: of whole trainings, in the order of their individuals; equal ones have one outcome.
+          phase: the phase's number; networks are compared with the generation before of the same phase only.
+          keep_from: fitness of the phase's best so far, for weights; see `Evaluator.evaluate`.
+          keep: trajectories whose weights may be needed however fit they are.
+        """
+        different = {request.trajectory: request for request in requests}
+        for trajectory in different:
+            if trajectory in self._outcomes:
+                yield self._outcomes[trajectory]
+        alive = {name: request for name, request in different.items() if name not in self._outcomes}
+        alive = dict(list(alive.items())[: self._affordable(self._stages[0])])
+        records: dict[str, list[tuple[Evaluation, bool]]] = {name: [] for name in alive}
+        trained = 0
+        for place, epoch in enumerate(self._stages):
+            reached: dict[str, float] = {}
+            for name, evaluation, known in self._stage(alive, epoch, trained, keep_from, keep):
+                records[name].append((evaluation, known))
+                if evaluation.status == OK:
+                    reached[name] = evaluation.fitness
+                if evaluation.status != OK or epoch == self._stages[-1]:
+                    yield self._settle(name, alive[name].until(epoch), records[name], len(self._stages) - 1 - place)
+            trained = epoch
+            alive = yield from self._judge(alive, reached, place, records, phase)
+        self._evaluator.executor.keep_paused(())
+        self._before = (phase, list(different))
+
+    def _stage(
+        self, alive: Mapping[str, Request], epoch: int, trained: int, keep_from: float, keep: Collection[str]
+    ) -> Iterator[tuple[str, Evaluation, bool]]:
+        """Trains everyone to an epoch, until the budget ends."""
+        names = {request.until(epoch).digest: name for name, request in alive.items()}
+        kept = {digest for digest, name in names.items() if name in keep}
+        self._evaluator.executor.keep_paused(alive)
+        asked = [request.until(epoch) for request in alive.values()]
+        for evaluation, known in self._evaluator.evaluate(asked, keep_from=keep_from, keep=kept):
+            name = names[evaluation.digest]
+            self._seconds += evaluation.wall_seconds
+            if self._budget.seconds and self._seconds > self._budget.seconds:
+                return
+            self.epochs += epoch - trained
+            self._curves.setdefault(name, {})[epoch] = evaluation.fitness
+            whole = evaluation.status == OK and epoch == self._stages[-1]
+            self.points.append((self.epochs, self._seconds, evaluation.fitness if whole else math.nan))
+            yield name, evaluation, known
+
+    def _judge(
+        self,
+        alive: Mapping[str, Request],
+        reached: Mapping[str, float],
+        place: int,
+        records: Mapping[str, list[tuple[Evaluation, bool]]],
+        phase: int,
+    ) -> Generator[Outcome, None, dict[str, Request]]:
+        """Settles those who stop at a stage, or whom the budget did not let reach it; returns those who go on."""
+        stages = self._stages
+        going: list[str] = []
+        if place + 1 < len(stages):
+            going = self._stopping.goes_on(stages[place], reached, self._reference(phase, stages[place]))
+            going = going[: self._affordable(stages[place + 1] - stages[place])]
+        for name, request in alive.items():
+            if name in going or name in self._outcomes or not records[name]:
+                continue
+            last = place if name in reached else place - 1
+            yield self._settle(name, request.until(stages[last]), records[name], len(stages) - 1 - last)
+        return {name: request for name, request in alive.items() if name in going}
+
+    def _settle(
+        self, name: str, request: Request, records: Sequence[tuple[Evaluation, bool]], stages_missed: int
+    ) -> Outcome:
+        evaluation = records[-1][0]
+        status = STOPPED if evaluation.status == OK and stages_missed else evaluation.status
+        self._outcomes[name] = Outcome(
+            request=request,
+            evaluation=evaluation,
+            status=status,
+            standing=standing(evaluation.fitness, stages_missed) if evaluation.status == OK else math.nan,
+            known=all(known for _, known in records),
+            seconds=sum(evaluation.train_seconds for evaluation, known in records if not known),
+        )
+        return self._outcomes[name]
+
+    def _reference(self, phase: int, epoch: int) -> list[float]:
+        before, names = self._before
+        curves = [self._curves.get(name, {}) for name in names] if before == phase else []
+        return [curve[epoch] for curve in curves if epoch in curve]
+
+    def _affordable(self, epochs: int) -> int:
+        """How many networks may train for so many epochs more."""
+        if self._budget.seconds and self._seconds >= self._budget.seconds:
+            return 0
+        return (self._budget.epochs - self.epochs) // epochs if self._budget.epochs else 1_000_000_000

@@ -1,0 +1,189 @@
+"""Runs search strategies side by side: every strategy with every seed at an equal budget, all on one ledger.
+
+A comparison is resumed like a run: what the ledger knows is not trained again, and runs that are complete are read.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from vlga_jax.checks import InputError, knob, parse
+from vlga_jax.fitness.evaluation import STOPPED
+from vlga_jax.run import laboratory, pipeline, workdir
+from vlga_jax.run.history import write_atomically
+from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
+from vlga_jax.run.report.comparison import RunRecord, write_tables
+from vlga_jax.run.report.comparison_figures import write_comparison_figures
+from vlga_jax.run.search import SearchResult
+from vlga_jax.run.tracking import NullListener, scores
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """What is compared, and how.
+
+    Attributes:
+      budget_epochs: of training, for each search; 0 if the budget is in seconds.
+      budget_seconds: of evaluations, likewise.
+      reference: the strategy that the others are compared with.
+      crossovers: strategies in the report's two figures.
+      num_seeds: of every strategy.
+      first_seed: seeds count from it.
+    """
+
+    budget_epochs: int = knob(at_least=0)
+    budget_seconds: float = knob(at_least=0)
+    reference: str = knob()
+    crossovers: tuple[str, ...] = knob(may_be_empty=True)
+    num_seeds: int = knob(at_least=1)
+    first_seed: int = knob(at_least=0)
+
+    def __post_init__(self) -> None:
+        if (self.budget_epochs > 0) == (self.budget_seconds > 0):
+            remedy = "give either compare.budget_epochs or compare.budget_seconds, the other 0"
+            raise InputError("config.compare.budget_epochs", self.budget_epochs, remedy)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.num_seeds)
+
+    @property
+    def budget(self) -> tuple[float, str]:
+        """How much, and of what."""
+        return (self.budget_epochs, "epochs") if self.budget_epochs else (self.budget_seconds, "seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A checked comparison: each strategy's run for a seed, by the strategy's name."""
+
+    compare: CompareConfig
+    strategies: Mapping[str, Mapping[str, Any]]
+    base: Mapping[str, Any]
+
+    def run_config(self, name: str, seed: int) -> RunConfig:
+        """Returns the configuration of one run.
+
+        Raises:
+          InputError: a field is unknown or cannot be used.
+        """
+        values = {group: dict(fields) if isinstance(fields, Mapping) else fields for group, fields in self.base.items()}
+        for group, fields in self.strategies[name].items():
+            if group not in values and group != "search":
+                raise InputError(f"config.strategies.{name}.{group}", "", "is no group of an experiment")
+            values[group] = dict(fields) if group == "search" else {**values[group], **fields}
+        values["seed"] = seed
+        values["budget"] = {"epochs": self.compare.budget_epochs, "seconds": self.compare.budget_seconds}
+        return parse_config(values)
+
+
+def parse_comparison(values: Mapping[str, Any]) -> Comparison:
+    """Returns the checked comparison of an experiment file with the groups compare, base and strategies.
+
+    Raises:
+      InputError: a field is unknown, missing or out of its range, or the reference is no strategy.
+    """
+    for group in ("compare", "base", "strategies"):
+        if not isinstance(values.get(group), Mapping):
+            raise InputError(f"config.{group}", "", "is missing; experiments/compare_digits.py shows a comparison")
+    comparison = Comparison(
+        parse(CompareConfig, values["compare"], "config.compare"), values["strategies"], values["base"]
+    )
+    for field, names in (("reference", (comparison.compare.reference,)), ("crossovers", comparison.compare.crossovers)):
+        for name in names:
+            if name not in comparison.strategies:
+                remedy = f"must be one of {', '.join(comparison.strategies)}"
+                raise InputError(f"config.compare.{field}", name, remedy)
+    for name in comparison.strategies:
+        comparison.run_config(name, 0)
+    return comparison
+
+
+def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
+    """Returns a record of every run, after all of them; tables and figures lie in the directory.
+
+    Args:
+      comparison: checked.
+      directory: made if missing; the same call continues one that was interrupted.
+
+    Raises:
+      InputError: the directory, the data or the ledger cannot be used.
+    """
+    compared = comparison.compare
+    first = comparison.run_config(next(iter(comparison.strategies)), compared.first_seed)
+    plain = json.loads(json.dumps({"base": comparison.base, "budget": compared.budget}))
+    records = []
+    with workdir.opened(directory, plain), laboratory.opened(first, directory, NullListener()) as lab:
+        workdir.settle(directory, plain, lab.data.fingerprint)
+        for seed in compared.seeds:
+            for name in comparison.strategies:
+                started = time.perf_counter()
+                record = _record(comparison.run_config(name, seed), name, directory / "runs" / f"{name}-{seed}", lab)
+                records.append(record)
+                print(
+                    f"{name} seed {seed}: fitness {record.best_fitness:.4f} test accuracy {record.test_accuracy:.4f} "
+                    f"{record.epochs} epochs, {time.perf_counter() - started:.1f} s",
+                    flush=True,
+                )
+    budget, unit = compared.budget
+    write_tables(records, directory, budget=budget, unit=unit, reference=compared.reference)
+    write_comparison_figures(
+        records,
+        directory / "figures",
+        budget=budget,
+        unit=unit,
+        reference=compared.reference,
+        crossovers=compared.crossovers,
+    )
+    return records
+
+
+def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> RunRecord:
+    """One run's record, read where the run is complete."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))
+    path = directory / "record.json"
+    with workdir.opened(directory, plain):
+        if path.is_file():
+            return record_from_json(path.read_text())
+        workdir.settle(directory, plain, lab.data.fingerprint)
+        with lab.sibling(config, directory) as own:
+            found = pipeline.search(own, directory, NullListener())
+            result = pipeline.finish(found, own, directory, NullListener())
+        record = _make_record(name, config, found, result)
+        write_atomically(path, json.dumps(dataclasses.asdict(record)) + "\n")
+    return record
+
+
+def _make_record(name: str, config: RunConfig, found: SearchResult, result: Mapping[str, Any]) -> RunRecord:
+    reached = [(epochs, seconds, fitness) for epochs, seconds, fitness in found.points if not math.isnan(fitness)]
+    stopped = {row.network: config.fitness.epochs - row.epochs for row in found.rows if row.status == STOPPED}
+    generations = []
+    for (phase, generation), rows in groupby(found.rows, key=lambda row: (row.phase, row.generation)):
+        reach = scores(list(rows))
+        if reach.best is not None and reach.average is not None:
+            generations.append((phase, generation, reach.average, reach.best))
+    return RunRecord(
+        strategy=name,
+        seed=config.seed,
+        best_fitness=found.best_fitness,
+        test_accuracy=result["test_accuracy"],
+        num_parameters=result["num_parameters"],
+        epochs=found.points[-1][0],
+        seconds=found.points[-1][1],
+        epochs_saved=sum(stopped.values()),
+        points=tuple((float(epochs), fitness) for epochs, _, fitness in reached),
+        times=tuple(seconds for _, seconds, _ in reached),
+        generations=tuple(generations),
+    )
+
+
+def record_from_json(text: str) -> RunRecord:
+    """Returns the record whose fields were written as JSON."""
+    values = json.loads(text)
+    nested = {name: tuple(map(tuple, values[name])) for name in ("points", "generations")}
+    return RunRecord(**{**values, **nested, "times": tuple(values["times"])})
