@@ -204,7 +204,7 @@ def test_ledger_of_a_file_that_is_none_is_refused_in_one_line(
     assert caught.value.field == field
     assert str(bad) in str(caught.value) and "\n" not in str(caught.value)
     if kind == "newer version":
-        assert "is a ledger of version 2; this program reads 1" in str(caught.value)
+        assert "is a ledger of version 99; this program reads 2" in str(caught.value)
 
 
 def test_ledger_of_a_missing_other_is_refused(path: Path, tmp_path: Path) -> None:
