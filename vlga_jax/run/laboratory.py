@@ -25,7 +25,7 @@ from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import Examples
 
-_NO_STRATEGIES = ("breeding", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
+_NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
 
 
 @dataclasses.dataclass(frozen=True)
