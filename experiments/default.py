@@ -145,3 +145,14 @@ def hill_climbing() -> ConfigDict:
     search.num_neighbours = 5  # single-gene mutants tried before each step
     search.num_steps = 20
     return search
+
+
+def large_scale() -> ConfigDict:
+    """Returns large-scale evolution's knobs; vlga_jax/evolution/large_scale.py."""
+    search = ConfigDict()
+    search.strategy = "large_scale"
+    search.population_size = 20
+    search.num_children = 5  # trained between two changes of the population, each of another pair
+    search.num_cycles = 16  # of num_children each, after the initial population
+    search.max_convolutions = 10  # of a network; the first have none
+    return search
