@@ -166,3 +166,14 @@ def compare() -> ConfigDict:
     config.num_seeds = 20  # of every strategy
     config.first_seed = 0
     return config
+
+
+def large_scale() -> ConfigDict:
+    """Returns large-scale evolution's knobs; vlga_jax/evolution/large_scale.py."""
+    search = ConfigDict()
+    search.strategy = "large_scale"
+    search.population_size = 20
+    search.num_children = 5  # trained between two changes of the population, each of another pair
+    search.num_cycles = 16  # of num_children each, after the initial population
+    search.max_convolutions = 10  # of a network; the first have none
+    return search

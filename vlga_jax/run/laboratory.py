@@ -32,7 +32,7 @@ _OF_EXECUTOR: Mapping[str, Sequence[str]] = {
     "data": (),
     "fitness": ("features", "layers", "compile_threads", "deterministic"),
 }
-_NO_STRATEGIES = ("breeding", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
+_NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
 
 
 @dataclasses.dataclass(frozen=True)
