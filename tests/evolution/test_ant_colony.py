@@ -31,8 +31,7 @@ def space_with(**changes: Any) -> SearchSpace:
 
 
 SPACE = space_with()
-NAMES = [gene.name for gene in SPACE.genes]
-ACTIVATION, POOL, INCLUDE_B = map(NAMES.index, ("activation", "pool_type", "include_b"))
+ACTIVATION, POOL, INCLUDE_B = map([gene.name for gene in SPACE.genes].index, ("activation", "pool_type", "include_b"))
 SINGLE = {name: DEFAULT[name][:1] for name in ("channels", "kernels", "batch_norm", "include_pool", "include_skip")}
 FEW = space_with(**SINGLE)
 """Its layers: the activation (3 choices), each block's pool type (2) and, after the first block, include_b (2)."""
@@ -89,13 +88,11 @@ def test_walk_that_is_greedy_takes_the_planted_path() -> None:
         path = walk(planted(), FREE, NUM_CHOICES, uniform(3, 3, 2, seed=seed), greediness=1.0)
         np.testing.assert_array_equal(path, [[1, 2, 0], [0, 0, 0], [0, 0, 1]])
         assert path.dtype == np.int32
-    never = walk(planted(), FREE, NUM_CHOICES, np.zeros((3, 3, 2)), greediness=0.0)
-    assert not never.any(), "choice 0 has the first share"
+    assert not walk(planted(), FREE, NUM_CHOICES, np.zeros((3, 3, 2)), greediness=0.0).any(), "0 has the first share"
 
 
 def test_walk_draws_in_proportion_to_the_pheromone_of_the_edges_from_where_it_stands(assert_shares: Any) -> None:
-    draws = uniform(6_000, 3, 3, 2)
-    paths = np.stack([walk(planted(), FREE, NUM_CHOICES, own, greediness=0.0) for own in draws])
+    paths = np.stack([walk(planted(), FREE, NUM_CHOICES, own, greediness=0.0) for own in uniform(6_000, 3, 3, 2)])
     first, second, third, fourth = paths[:, 0, 0], paths[:, 0, 1], paths[:, 2, 1], paths[:, 2, 2]
     for choices, probabilities in (
         (first, [1 / 8, 7 / 8]),
@@ -116,8 +113,8 @@ def test_walk_that_is_sometimes_greedy_mixes_both_rules(assert_shares: Any) -> N
 
 @pytest.mark.parametrize("greediness", [0.0, 0.5, 1.0])
 def test_walk_of_an_untouched_graph_is_uniform(greediness: float, assert_shares: Any) -> None:
-    draws = uniform(2_000, 3, 3, 2)
-    paths = np.stack([walk(np.full((3, 3, 3, 3), 0.1), FREE, NUM_CHOICES, own, greediness=greediness) for own in draws])
+    pheromone, draws = np.full((3, 3, 3, 3), 0.1), uniform(2_000, 3, 3, 2)
+    paths = np.stack([walk(pheromone, FREE, NUM_CHOICES, own, greediness=greediness) for own in draws])
     for block, gene in zip(*np.nonzero(FREE), strict=True):
         size = NUM_CHOICES[gene]
         assert_shares(np.bincount(paths[:, block, gene], minlength=size), len(paths), np.full(size, 1 / size))
@@ -187,17 +184,15 @@ def test_run_grows_by_a_block_an_iteration_up_to_its_depth() -> None:
             blocks = to_values(SPACE, one.chromosome)
             assert blocks[0]["include_b"] is True
             assert len({block["activation"] for block in blocks}) == 1
-    chromosomes = [one.chromosome.genes for _, proposals in iterations for one in proposals]
-    assert {genes[0, 0] for genes in chromosomes} == {0, 1, 2}
-    assert {choice for genes in chromosomes for choice in genes[1:, INCLUDE_B]} == {0, 1}
+    rows = np.concatenate([one.chromosome.genes[1:] for _, proposals in iterations for one in proposals])
+    assert (set(rows[:, ACTIVATION]), set(rows[:, INCLUDE_B])) == ({0, 1, 2}, {0, 1})
     np.testing.assert_array_equal(last.pheromone[1:, ACTIVATION], 0.1)  # an inherited gene is no layer of later blocks
     np.testing.assert_array_equal(last.pheromone[0, INCLUDE_B], 0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_run_starts_from_the_best_where_the_first_blocks_are_equal(seed: int) -> None:
-    strategy = colony(FEW, num_ants=6)
-    iterations, _ = play(strategy, seed)
+    iterations, _ = play(colony(FEW, num_ants=6), seed)
     best, seen = None, set()
     for _, proposals in iterations:
         for one in proposals:
@@ -226,8 +221,7 @@ def test_run_asks_to_train_the_best_on_where_an_ant_takes_its_whole_path() -> No
 
 
 def test_run_keeps_the_best_ever_as_champion_parent_and_winner() -> None:
-    strategy, config = colony(), colony().config
-    iterations, last = play(strategy)
+    strategy, config, (iterations, last) = colony(), colony().config, play(colony())
     assert (config.population_size, config.num_generations, config.planned_phases) == (4, 5, 1)
     assert len(iterations) == 5 and config.make(SPACE) == strategy
     assert strategy.champions(iterations[0][0]) == strategy.parents(iterations[0][0]) == ()
@@ -282,8 +276,8 @@ def test_pheromone_lies_between_its_start_and_the_fitness_told(
     iterations, last = play(strategy, seed)
     told = [worth(one) for _, proposals in iterations for one in proposals]
     low, high = min(start, *told), max(start, *told)
-    for state in [*(state for state, _ in iterations), last]:
-        assert (state.pheromone >= low * (1 - 1e-12)).all() and (state.pheromone <= high * (1 + 1e-12)).all()
+    pheromone = np.stack([*(state.pheromone for state, _ in iterations), last.pheromone])
+    assert low * (1 - 1e-12) <= pheromone.min() and pheromone.max() <= high * (1 + 1e-12)
 
 
 def test_pheromone_of_a_fit_path_draws_ants_and_of_an_unfit_one_repels_them() -> None:
