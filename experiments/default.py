@@ -177,3 +177,17 @@ def large_scale() -> ConfigDict:
     search.num_cycles = 16  # of num_children each, after the initial population
     search.max_convolutions = 10  # of a network; the first have none
     return search
+
+
+def ant_colony() -> ConfigDict:
+    """Returns ant colony search's knobs; vlga_jax/evolution/ant_colony.py."""
+    search = ConfigDict()
+    search.strategy = "ant_colony"
+    search.num_ants = 8  # networks an iteration
+    search.max_depth = 5  # blocks; iteration i, from 0, has networks of i + 1 blocks until then
+    search.num_iterations = 6
+    search.greediness = 0.5  # chance to take an edge with the most pheromone, not one drawn in proportion
+    search.pheromone_start = 0.1  # of every edge, accuracy
+    search.pheromone_decay = 0.1  # of a walked edge, back to the start
+    search.pheromone_evaporation = 0.1  # of the best path, towards its fitness
+    return search

@@ -44,5 +44,5 @@ def test_run_of_every_strategy_ends_and_repeats_to_the_same_bytes(strategy: str,
 def test_strategy_that_is_none_is_an_input_error(strategy: str) -> None:
     config = digits.get_config()
     config.search.strategy = strategy
-    with pytest.raises(InputError, match=r"config\.search\.strategy=.*must be one of aging, classical, hill_climbing"):
+    with pytest.raises(InputError, match=r"config\.search\.strategy=.*must be one of aging, .*, hill_climbing"):
         parse_config(config.to_dict())

@@ -30,7 +30,7 @@ class Proposal:
     Attributes:
       place: where it stands.
       chromosome: its genes, inherited blocks included.
-      origin: initial, survivor, mutant or child.
+      origin: initial, survivor, mutant, child or ant.
       parent_a, parent_b: places in the previous generation; None where there is none.
       inherits: the individual whose weights it starts from; None if it starts afresh.
       sources: for each block, the block of `inherits` whose weights it starts from, where shapes agree, and trains on;
