@@ -219,6 +219,7 @@ def test_search_run_again_trains_nothing_and_gives_the_same(search: Any, tmp_pat
 
 @pytest.mark.parametrize("place", [0, 2, 5, 8])
 def test_search_run_after_an_interruption_anywhere_ends_the_same(search: Any, tmp_path: Path, place: int) -> None:
+    long = {"search.num_phases": 3}
     asked: list[Request] = []
 
     def interrupted(request: Request) -> float:
@@ -228,13 +229,13 @@ def test_search_run_after_an_interruption_anywhere_ends_the_same(search: Any, tm
         return by_digest(request)
 
     with pytest.raises(KeyboardInterrupt):
-        search(judge=interrupted)
-    resumed = search()
+        search(long, judge=interrupted)
+    resumed = search(long)
     written = (tmp_path / "history.csv").read_bytes()
     assert not {request.digest for request in asked} & {request.digest for request in resumed.executor.asked}
     for path in sorted(tmp_path.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    undisturbed = search()
+    undisturbed = search(long)
     assert len(undisturbed.executor.asked) == len(asked) + len(resumed.executor.asked) > place
     assert (tmp_path / "history.csv").read_bytes() == written
     assert undisturbed.result.rows == resumed.result.rows
