@@ -51,7 +51,9 @@ def runners(workload: str, *, gpu: bool) -> list[Runner]:
         Runner("vlga_jax, warm cache", False, ours, fresh_cache=False),
         Runner("vlga_jax, plain", False, plain),
     ]
-    made = subprocess.run(["sh", str(_PEERS / "environments.sh")], stdout=subprocess.PIPE, text=True, check=True)
+    made = subprocess.run(
+        ["sh", str(_PEERS / "environments.sh"), "pytorch", "tensorflow"], stdout=subprocess.PIPE, text=True, check=True
+    )
     interpreters = dict(line.split(" ", 1) for line in made.stdout.splitlines())
     if python := interpreters.get("pytorch"):
         script = str(_PEERS / "pytorch.py")

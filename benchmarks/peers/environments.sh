@@ -1,14 +1,17 @@
 #!/bin/sh
-# Makes the peers' environments, `.venv-pytorch` and `.venv-tensorflow` beside this file, where they are not up to date.
+# Makes the peers' environments, `.venv-pytorch` and so on beside this file, where they are not up to date.
 #
-#   sh environments.sh            prints a line for each peer that is ready: its name and its interpreter
+#   sh environments.sh [PEER ...]  prints a line for each peer that is ready: its name and its interpreter
 #
-# VLGA_PEER_PYTORCH, VLGA_PEER_TENSORFLOW: an interpreter that has the framework already; nothing is made for it then.
+# The peers are pytorch, tensorflow and optuna; all of them unless some are named.
+# VLGA_PEER_PYTORCH, VLGA_PEER_TENSORFLOW, VLGA_PEER_OPTUNA: an interpreter that has all the peer needs; nothing is made
+# for it then.
 # A peer whose environment cannot be made is skipped, with one line on stderr; the exit code is 0 all the same.
 
 set -eu
 cd "$(dirname "$0")"
 here=$(pwd)
+wanted=" ${*:-pytorch tensorflow optuna} "
 
 # Says whether an interpreter is Python $wanted and makes environments; "headers" if C++ can be built against it, too.
 probe='
@@ -48,14 +51,18 @@ skipped() {
   echo "peer $1 is skipped: $2" >&2
 }
 
-# peer NAME MODULE VERSION GIVEN: makes a peer's environment with Python VERSION, unless an interpreter is GIVEN.
+# peer NAME MODULES VERSION GIVEN: makes a wanted peer's environment of Python VERSION, unless an interpreter is GIVEN.
 peer() {
-  name=$1 module=$2 version=$3 given=$4
+  name=$1 modules=$2 version=$3 given=$4
+  case $wanted in
+    *" $name "*) ;;
+    *) return 0 ;;
+  esac
   if [ -n "$given" ]; then
-    if "$given" -c "import $module" >/dev/null 2>&1 </dev/null; then
+    if "$given" -c "import $modules" >/dev/null 2>&1 </dev/null; then
       echo "$name $given"
     else
-      skipped "$name" "$given cannot import $module"
+      skipped "$name" "$given cannot import $modules"
     fi
     return
   fi
@@ -72,7 +79,7 @@ peer() {
     log=$(mktemp)
     if "$python" -m venv "$venv" >"$log" 2>&1 &&
       "$venv/bin/python" -m pip install --disable-pip-version-check -r "$requirements" >>"$log" 2>&1 &&
-      "$venv/bin/python" -c "import $module" >>"$log" 2>&1; then
+      "$venv/bin/python" -c "import $modules" >>"$log" 2>&1; then
       echo "$stamp" >"$venv/stamp"
       rm -f "$log"
     else
@@ -86,3 +93,4 @@ peer() {
 
 peer pytorch torch 3.11 "${VLGA_PEER_PYTORCH:-}"
 peer tensorflow tensorflow 3.12 "${VLGA_PEER_TENSORFLOW:-}"
+peer optuna "optuna, torch" 3.11 "${VLGA_PEER_OPTUNA:-}"

@@ -164,18 +164,22 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
+def epoch_rows(num_examples: int, batch_size: int, random: np.random.Generator) -> Tensor:
+    """Returns the rows of each step of an epoch, `[steps, batch]`, on the device; the first fill up the last batch."""
+    batch_size = min(batch_size, num_examples)
+    num_steps = -(-num_examples // batch_size)
+    order = np.resize(random.permutation(num_examples), (num_steps, batch_size))
+    return torch.from_numpy(order).to(DEVICE)
+
+
 def fit(network: Network, train: Data, job: dict, variant: str, random: np.random.Generator) -> Clock:
     """Trains the network's block and head; returns the time of each step."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=job["learning_rate"], fused=True)
-    num_train = len(train.labels)
-    batch_size = min(job["batch_size"], num_train)
-    num_steps = -(-num_train // batch_size)
     network.train()
     clock = Clock()
     for _ in range(job["epochs"]):
-        order = np.resize(random.permutation(num_train), (num_steps, batch_size))
-        for rows in torch.from_numpy(order).to(DEVICE):
+        for rows in epoch_rows(len(train.labels), job["batch_size"], random):
             images, labels = train.batch(rows)
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=variant == "bf16"):
                 loss = F.cross_entropy(network(images), labels)
