@@ -95,7 +95,7 @@ def choose(pheromone: Float[np.ndarray, " choices"], *, exploit: bool, draw: flo
       draw: uniform in [0, 1).
 
     Source:
-      Dorigo & Gambardella 1997, equations 1 and 3 (the pseudo-random-proportional rule), without a heuristic.
+      Dorigo & Gambardella 1997, the pseudo-random-proportional rule, without a heuristic.
     """
     weights = pheromone == pheromone.max() if exploit else pheromone
     cumulative = np.cumsum(weights, dtype=np.float64)
@@ -147,9 +147,8 @@ def moved(
 
     Source:
       Byla & Pang 2019, section 3, as their code has it (Pattio/DeepSwarm, deepswarm/aco.py, with accuracy as metric);
-      Dorigo & Gambardella 1997, equations 5 (local) and 4 (global). That equation 4 lets all other edges evaporate too;
-      here, as in DeepSwarm, edges off the best path stay as they are. An ant takes no edge twice, so that the local
-      update may wait until its walk is over.
+      Dorigo & Gambardella 1997 (ant colony system). Here, as in DeepSwarm, edges off the best path stay as they are. An
+      ant takes no edge twice, so that the local update may wait until its walk is over.
     """
     blocks, genes = np.nonzero(free)
     after = path[free]

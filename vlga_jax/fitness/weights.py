@@ -2,8 +2,12 @@
 
 Orbax commits by an atomic rename: a checkpoint is there whole or not at all. Weights that turn out missing are no loss:
 the training that made them can be repeated, to the same bits.
+
+A checkpoint is one vector of all weights, in the order of the variables' tree: Orbax takes its time for each array,
+however small (six blocks: 0.07 s as 78 arrays, 0.025 s as one; two cores).
 """
 
+import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +19,8 @@ import orbax.checkpoint as ocp
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
+
+_VALUES = "values"
 
 
 class WeightStore:
@@ -35,8 +41,8 @@ class WeightStore:
 
     def save(self, digest: str, variables: Variables) -> None:
         """Writes a request's weights; they are durable when this returns."""
-        arrays = jax.tree.map(np.asarray, variables)
-        self._checkpointer.save(self._directory / digest, args=ocp.args.StandardSave(arrays), force=True)
+        values = np.concatenate([np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(variables)])
+        self._checkpointer.save(self._directory / digest, args=ocp.args.StandardSave({_VALUES: values}), force=True)
 
     def load(self, digest: str, spec: NetworkSpec) -> Variables:
         """Returns the weights of a request, as NumPy arrays.
@@ -45,9 +51,12 @@ class WeightStore:
           digest: of the request.
           spec: of its whole network; the weights must have its shapes.
         """
-        shapes = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), variable_shapes(spec))
-        restored = self._checkpointer.restore(self._directory / digest, args=ocp.args.StandardRestore(shapes))
-        return jax.tree.map(np.asarray, restored)
+        shapes, tree = jax.tree.flatten(variable_shapes(spec))
+        sizes = [math.prod(shape.shape) for shape in shapes]
+        wanted = ocp.args.StandardRestore({_VALUES: np.empty(sum(sizes), np.float32)})
+        values = np.asarray(self._checkpointer.restore(self._directory / digest, args=wanted)[_VALUES])
+        parts = np.split(values, np.cumsum(sizes)[:-1])
+        return jax.tree.unflatten(tree, [part.reshape(each.shape) for part, each in zip(parts, shapes, strict=True)])
 
     def keep_only(self, digests: Iterable[str]) -> None:
         """Deletes all weights but these requests'."""
