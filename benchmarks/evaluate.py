@@ -142,7 +142,10 @@ def _step_flops(request: Any) -> int:
     from vlga_jax.network.spec import count_flops
 
     trained = request.network.suffix(request.num_inherited)
-    first, (height, width, channels) = trained.blocks[0], trained.input_shape
+    if not trained.blocks:
+        return 2 * count_flops(trained)  # the dense layer, without the gradient of its inputs
+    first, channels = trained.blocks[0], trained.input_shape[2]
+    height, width, _ = first.a.out_shape(trained.input_shape)
     out_height, out_width, _ = first.out_shape(trained.input_shape)
     of_inputs = 2 * height * width * first.a.kernel**2 * channels * first.a.channels
     if first.skip:

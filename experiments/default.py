@@ -17,9 +17,11 @@ def get_config() -> ConfigDict:
     config.space.batch_norm = (True, False)
     config.space.include_pool = (True, False)
     config.space.pool_types = ("max", "average")
-    config.space.include_b = (True, False)  # a second convolution, in blocks after the first
+    config.space.include_b = (True, False)  # a second convolution
     config.space.include_skip = (True, False)
     config.space.dropout_rates = (0.0,)  # share of a block's outputs; one choice turns the gene off
+    config.space.strides = (1,)  # of a block's first convolution, pixels, at most 4; one choice turns the gene off
+    config.space.first_block_has_b = True  # always, as in the sources; False lets include_b decide there too
     config.space.pool_stride = 2  # pixels; 1 never shrinks the image, as in the report code
     config.space.head_pool = "average"  # or max, as in the paper's figures
 

@@ -24,6 +24,8 @@ def test_draw_makes_the_workloads_phases_within_its_space(space: SearchSpace) ->
     values = {gene["a_channels"] for individuals in phases for gene in individuals}
     assert values == {8, 16, 32}
     assert phases == draw(DEEP, space, seed=0) != draw(DEEP, space, seed=1)
+    off = {(genes["a_stride"], genes["dropout_rate"]) for individuals in phases for genes in individuals}
+    assert off == {(1, 0.0)}, "what the peers do not know"
     assert all("activation" in genes for genes in phases[0])
     assert not any("activation" in genes for individuals in phases[1:] for genes in individuals)
 

@@ -32,6 +32,8 @@ SPACE = make_search_space(
             "include_b": (False, True),
             "include_skip": (True, False),
             "dropout_rates": (0.0,),
+            "strides": (1,),
+            "first_block_has_b": True,
             "pool_stride": 2,
             "head_pool": "average",
         },

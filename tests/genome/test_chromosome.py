@@ -27,6 +27,8 @@ SPACE = make_search_space(
             "include_b": (True, False),
             "include_skip": (True, False),
             "dropout_rates": (0.0,),
+            "strides": (1,),
+            "first_block_has_b": True,
             "pool_stride": 2,
             "head_pool": "average",
         },
@@ -39,7 +41,7 @@ sample = jax.jit(sample_genes)
 
 
 def first_block(**changes: Any) -> dict[str, Any]:
-    row = np.array([1, 2, 1, 0, 0, 1, 0, 0, 1, 1, 0, 0])
+    row = np.array([1, 2, 1, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0])
     return {**SPACE.to_values(row, 0), **changes}
 
 
@@ -129,7 +131,7 @@ def test_sample_genes_of_a_single_gene_covers_its_choices_if_free(free: bool, ex
 
 
 def test_to_values_names_the_genes_of_each_block() -> None:
-    rows = np.array([[1, 2, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0], [1, 0, 0, 1, 1, 0, 1, 2, 0, 0, 1, 0]], np.int32)
+    rows = np.array([[1, 2, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 0], [1, 0, 0, 1, 1, 0, 1, 2, 0, 0, 1, 0, 0]], np.int32)
     first, second = to_values(SPACE, Chromosome(rows))
     assert first == {
         "activation": "elu",
@@ -144,6 +146,7 @@ def test_to_values_names_the_genes_of_each_block() -> None:
         "b_batch_norm": False,
         "include_skip": True,
         "dropout_rate": 0.0,
+        "a_stride": 1,
     }
     assert (second["include_b"], second["b_channels"], second["activation"]) == (False, 32, "elu")
 
@@ -164,6 +167,14 @@ def test_from_values_takes_inherited_genes_from_the_first_block() -> None:
     later = {name: value for name, value in first_block(include_b=False).items() if name != "activation"}
     blocks = to_values(SPACE, from_values(SPACE, [first_block(), later, later]))
     assert [block["activation"] for block in blocks] == ["elu", "elu", "elu"]
+
+
+def test_from_values_of_no_blocks_is_a_chromosome_of_none_that_can_be_extended() -> None:
+    empty = from_values(SPACE, [])
+    assert (empty.genes.shape, empty.genes.dtype) == ((0, SPACE.num_genes), np.int32)
+    assert to_values(SPACE, empty) == []
+    row = SPACE.to_indices(first_block(), 0)
+    assert to_values(SPACE, empty.extended(row)) == [first_block()]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,23 @@ def test_length_that_the_space_forbids_is_an_input_error(include_b: tuple[bool, 
         FixedLength(space_with(include_b=include_b), length)
 
 
+@pytest.mark.parametrize("include_b", [(True, False), (False, True)])
+@pytest.mark.parametrize("length", [2, 3, 4, 5])
+def test_first_block_whose_gene_decides_still_has_two_convolutions(length: int, include_b: tuple[bool, ...]) -> None:
+    genome = FixedLength(space_with(first_block_has_b=False, include_b=include_b), length)
+    assert not genome.free.reshape(genome.num_blocks, -1)[:, genome.space.place("include_b")].any()
+    for seed in range(20):
+        blocks = to_values(genome.space, genome.chromosome(genome.sample(jax.random.key(seed))))
+        expected = [True] * (length // 2) + [False] * (length % 2)
+        assert [block["include_b"] for block in blocks] == expected
+
+
+def test_first_block_whose_gene_cannot_have_b_is_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"config\.space\.include_b.*must hold true for networks of 2 convolutions"):
+        FixedLength(space_with(first_block_has_b=False, include_b=(False,)), 2)
+    assert FixedLength(space_with(include_b=(False,)), 2).num_blocks == 1, "a first block always has b otherwise"
+
+
 def test_length_below_two_is_an_input_error() -> None:
     with pytest.raises(InputError, match="num_convolutions"):
         FixedLength(space_with(), 1)

@@ -22,13 +22,17 @@ REPORT: dict[str, Any] = {
     "include_b": (True, False),
     "include_skip": (True, False),
     "dropout_rates": (0.0,),
+    "strides": (1,),
+    "first_block_has_b": True,
     "pool_stride": 2,
     "head_pool": "average",
 }
 """The choices of the course report; the paper's differ in the activations."""
 GENES = ["activation", "a_channels", "a_kernel", "a_batch_norm", "include_pool", "pool_type", "include_b"]
-GENES += ["b_channels", "b_kernel", "b_batch_norm", "include_skip", "dropout_rate"]
-INDICES = [2, 6, 1, 0, 1, 0, 1, 5, 0, 1, 0, 0]
+GENES += ["b_channels", "b_kernel", "b_batch_norm", "include_skip", "dropout_rate", "a_stride"]
+INDICES = [2, 6, 1, 0, 1, 0, 1, 5, 0, 1, 0, 0, 0]
+OFF = {"dropout_rate", "a_stride"}
+"""Genes with a single choice."""
 VALUES: dict[str, Choice] = {
     "activation": "leaky_relu",
     "a_channels": 512,
@@ -42,6 +46,7 @@ VALUES: dict[str, Choice] = {
     "b_batch_norm": False,
     "include_skip": True,
     "dropout_rate": 0.0,
+    "a_stride": 1,
 }
 
 
@@ -76,35 +81,61 @@ def test_num_combinations_of_a_later_phase_trades_the_activation_for_the_second_
 
 def test_free_in_phase_0_is_all_but_the_second_convolution() -> None:
     space = make_space()
-    assert names(space, space.free(0)) == set(GENES) - {"include_b", "dropout_rate"}
+    assert names(space, space.free(0)) == set(GENES) - {"include_b"} - OFF
 
 
 @pytest.mark.parametrize("phase", [1, 2, 9])
 def test_free_in_a_later_phase_is_all_but_the_activation(phase: int) -> None:
     space = make_space()
-    assert names(space, space.free(phase)) == set(GENES) - {"activation", "dropout_rate"}
+    assert names(space, space.free(phase)) == set(GENES) - {"activation"} - OFF
 
 
 @pytest.mark.parametrize("phase", [0, 1])
 def test_free_of_a_gene_with_one_choice_is_false(phase: int) -> None:
     space = make_space(kernels=(3,), include_skip=(True,), include_b=(True,), activations=("elu",))
-    pinned = {"a_kernel", "b_kernel", "include_skip", "include_b", "activation", "dropout_rate"}
-    assert names(space, space.free(phase)) == set(GENES) - pinned
+    pinned = {"a_kernel", "b_kernel", "include_skip", "include_b", "activation"}
+    assert names(space, space.free(phase)) == set(GENES) - pinned - OFF
     assert space.num_combinations(phase) == 7**2 * 2**4
 
 
-def test_dropout_rate_with_one_choice_is_off_and_with_two_is_free() -> None:
-    off, on = make_space(), make_space(dropout_rates=(0.0, 0.5))
+@pytest.mark.parametrize(
+    ("gene", "field", "choices"), [("dropout_rate", "dropout_rates", (0.0, 0.5)), ("a_stride", "strides", (1, 2))]
+)
+def test_gene_that_is_off_with_one_choice_is_free_with_two(gene: str, field: str, choices: tuple[Any, ...]) -> None:
+    off, on = make_space(), make_space(**{field: choices})
     for phase in (0, 1):
-        assert names(on, on.free(phase)) == names(off, off.free(phase)) | {"dropout_rate"}
+        assert names(on, on.free(phase)) == names(off, off.free(phase)) | {gene}
         assert on.num_combinations(phase) == 2 * off.num_combinations(phase)
-    assert on.to_values(np.array([*INDICES[:-1], 1]), 1)["dropout_rate"] == 0.5
+    row = np.array(INDICES)
+    row[on.place(gene)] = 1
+    assert on.to_values(row, 1) == {**VALUES, gene: choices[1]}
+
+
+def test_place_of_every_gene_is_where_it_stands() -> None:
+    assert [make_space().place(name) for name in GENES] == list(range(len(GENES)))
+
+
+def test_first_block_without_a_fixed_b_has_its_gene_like_any_other() -> None:
+    fixed, free = make_space(), make_space(first_block_has_b=False)
+    assert names(free, free.free(0)) == names(fixed, fixed.free(0)) | {"include_b"}
+    assert names(free, free.free(1)) == names(fixed, fixed.free(1))
+    assert free.num_combinations(0) == 117_600 * 2
+    assert free.to_values(np.array(INDICES), 0) == VALUES, "without b"
+    assert free.to_indices(VALUES, 0).tolist() == INDICES
+    with pytest.raises(InputError, match=r"chromosome\.include_b=None: is missing"):
+        free.to_indices({name: value for name, value in VALUES.items() if name != "include_b"}, 0)
+
+
+@pytest.mark.parametrize("strides", [(0,), (1, 8), (1, 1), ()])
+def test_strides_outside_their_range_are_an_input_error(strides: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"^config\.space\.strides="):
+        make_space(strides=strides)
 
 
 def test_num_choices_of_the_reports_space_are_its_cardinalities() -> None:
     counts = make_space().num_choices
     assert counts.dtype == np.int32
-    assert counts.tolist() == [3, 7, 5, 2, 2, 2, 2, 7, 5, 2, 2, 1]
+    assert counts.tolist() == [3, 7, 5, 2, 2, 2, 2, 7, 5, 2, 2, 1, 1]
 
 
 def test_to_values_of_a_row_worked_by_hand() -> None:
@@ -131,7 +162,7 @@ def test_to_indices_of_values_worked_by_hand() -> None:
 
 
 def test_to_indices_without_genes_that_have_no_choice_is_the_same() -> None:
-    named = {name: value for name, value in VALUES.items() if name not in ("include_b", "dropout_rate")}
+    named = {name: value for name, value in VALUES.items() if name not in {"include_b", *OFF}}
     expected = [*INDICES[:6], 0, *INDICES[7:]]
     assert make_space().to_indices(named, 0).tolist() == expected
 
@@ -139,7 +170,7 @@ def test_to_indices_without_genes_that_have_no_choice_is_the_same() -> None:
 @settings(deadline=None, derandomize=True)
 @given(data=st.data(), block=st.integers(0, 3))
 def test_to_indices_of_to_values_is_the_row_again(data: st.DataObject, block: int) -> None:
-    space = make_space(dropout_rates=(0.0, 0.25))
+    space = make_space(dropout_rates=(0.0, 0.25), strides=(1, 2, 4), first_block_has_b=data.draw(st.booleans()))
     row = np.array([data.draw(st.integers(0, n - 1)) for n in space.num_choices.tolist()], np.int32)
     values = space.to_values(row, block)
     back = space.to_indices(values, block)

@@ -69,12 +69,40 @@ def test_tuned_equals_lax_where_every_tap_meets_the_image(
     assert difference(normal(0, 16, 11, 12, channels), kernel).max() < ROUNDING
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (4, 4), (5, 4)])
-@pytest.mark.parametrize("side", [1, 3])
-def test_tuned_with_stride_two_equals_lax(side: int, height: int, width: int) -> None:
-    arguments = normal(0, 8, height, width, 3), normal(1, side, side, 3, 8), (2, 2)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (4, 4), (5, 4), (8, 6), (9, 7)])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_tuned_with_a_stride_equals_lax(side: int, stride: int, height: int, width: int) -> None:
+    arguments = normal(0, 8, height, width, 3), normal(1, side, side, 3, 8), (stride, stride)
     assert ours(*arguments).shape == plain(*arguments).shape
     assert difference(*arguments).max() < ROUNDING
+
+
+@pytest.mark.parametrize("convolve", [ours, plain])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 8])
+def test_1x1_with_a_stride_takes_the_pixels_at_its_multiples(stride: int, convolve: Any) -> None:
+    for size in range(1, 10):
+        images = normal(size, 2, size, 10 - size, 3)
+        copied = convolve(images, jnp.eye(3)[None, None], (stride, stride))
+        np.testing.assert_array_equal(copied, images[:, ::stride, ::stride])
+
+
+@pytest.mark.parametrize("side", [1, 3, 5])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (2, 3), (3, 1), (3, 3)])
+def test_every_stride_that_reaches_over_the_map_gives_the_same_pixel(side: int, height: int, width: int) -> None:
+    images, kernel = normal(0, 2, height, width, 3), normal(1, side, side, 3, 4)
+    expected = ours(images, kernel, (max(height, width),) * 2)
+    assert expected.shape == (2, 1, 1, 4)
+    np.testing.assert_allclose(ours(images, kernel, (4, 4)), expected, rtol=1e-6)
+
+
+def test_tuned_1x1_with_a_stride_needs_no_scatter() -> None:
+    def total(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return ours(images, kernel, (2, 2)).sum()
+
+    jaxpr = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(normal(0, 2, 5, 4, 3), normal(1, 1, 1, 3, 8)))
+    assert "dot_general" in jaxpr
+    assert "scatter" not in jaxpr, "whose order of adding is open on a GPU"
 
 
 @pytest.mark.parametrize("batch", [1, 7, 13, 16, 60, 256])

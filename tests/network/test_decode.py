@@ -21,6 +21,8 @@ SPACE = make_search_space(
         include_b=(True, False),
         include_skip=(True, False),
         dropout_rates=(0.0, 0.25),
+        strides=(1, 2, 4),
+        first_block_has_b=True,
         pool_stride=2,
         head_pool="average",
     )
@@ -38,6 +40,7 @@ GENES: dict[str, Any] = {
     "b_batch_norm": False,
     "include_skip": True,
     "dropout_rate": 0.0,
+    "a_stride": 1,
 }
 
 
@@ -50,14 +53,15 @@ def network(
 
 
 def test_decode_of_two_blocks_is_the_network_written_by_hand() -> None:
-    assert network({}, {"include_pool": False, "include_skip": False, "b_kernel": 3}) == NetworkSpec(
+    second = {"include_pool": False, "include_skip": False, "b_kernel": 3, "a_stride": 2}
+    assert network({}, second) == NetworkSpec(
         input_shape=(9, 9, 3),
         num_classes=5,
         activation="elu",
         head_pool="max",
         blocks=(
             BlockSpec(ConvSpec(8, 3, True), PoolSpec("average", 2), ConvSpec(4, 1, False), True, 0.0),
-            BlockSpec(ConvSpec(8, 3, True), None, ConvSpec(4, 3, False), False, 0.0),
+            BlockSpec(ConvSpec(8, 3, True, 2), None, ConvSpec(4, 3, False), False, 0.0),
         ),
     )
 
@@ -81,7 +85,8 @@ def test_decode_without_b_forgets_its_genes() -> None:
 @pytest.mark.parametrize(
     "gene",
     [{"a_channels": 4}, {"a_kernel": 1}, {"a_batch_norm": False}, {"pool_type": "max"}, {"include_pool": False}]
-    + [{"b_channels": 8}, {"b_kernel": 3}, {"b_batch_norm": True}, {"include_skip": False}, {"dropout_rate": 0.25}],
+    + [{"b_channels": 8}, {"b_kernel": 3}, {"b_batch_norm": True}, {"include_skip": False}, {"dropout_rate": 0.25}]
+    + [{"a_stride": 2}, {"a_stride": 4}],
 )
 def test_decode_of_an_expressed_gene_changes_the_network(gene: dict[str, Any]) -> None:
     assert network({}, gene) != network({}, {})
@@ -95,6 +100,33 @@ def test_decode_of_a_pool_on_a_single_pixel_leaves_no_trace() -> None:
 
 def test_decode_of_a_pool_on_a_row_of_pixels_keeps_it() -> None:
     assert network({}, input_shape=(1, 2, 3)).blocks[0].pool == PoolSpec("average", 2)
+
+
+def test_decode_of_a_stride_on_a_single_pixel_leaves_no_trace() -> None:
+    on_one_pixel = network({}, {}, {"a_stride": 4}, input_shape=(4, 4, 3))  # 4 to 2 to 1 pixels
+    assert on_one_pixel == network({}, {}, {"a_stride": 1}, input_shape=(4, 4, 3))
+    assert on_one_pixel.blocks[2].a.stride == 1
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "stride", "decoded"),
+    [(2, 2, 4, 2), (3, 3, 4, 3), (1, 2, 4, 2), (3, 2, 4, 3), (4, 4, 4, 4), (1, 9, 4, 4), (2, 2, 2, 2), (3, 3, 2, 2)],
+)
+def test_decode_of_a_stride_beyond_the_map_is_its_longer_side(
+    height: int, width: int, stride: int, decoded: int
+) -> None:
+    assert network({"a_stride": stride}, input_shape=(height, width, 3)).blocks[0].a.stride == decoded
+
+
+def test_decode_of_a_pool_after_a_stride_that_leaves_one_pixel_leaves_no_trace() -> None:
+    strided = network({"a_stride": 4}, input_shape=(4, 3, 3))
+    assert strided == network({"a_stride": 4, "include_pool": False}, input_shape=(4, 3, 3))
+    assert strided.blocks[0].pool is None
+    assert network({"a_stride": 4}, input_shape=(5, 3, 3)).blocks[0].pool == PoolSpec("average", 2)
+
+
+def test_decode_of_no_blocks_is_one_network_with_the_spaces_first_activation() -> None:
+    assert network() == NetworkSpec((9, 9, 3), 5, "relu", "max", ())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -112,6 +144,15 @@ def test_decode_of_the_first_block_always_has_b() -> None:
     rows[1, place] = 1
     spec = decode(SPACE, Chromosome(rows), input_shape=(9, 9, 3), num_classes=5, pool_stride=2, head_pool="max")
     assert [block.b is None for block in spec.blocks] == [False, True]
+
+
+def test_decode_of_a_first_block_whose_gene_decides_may_lack_b() -> None:
+    place = SPACE.place("include_b")
+    genes = (*SPACE.genes[:place], dataclasses.replace(SPACE.genes[place], first_block=None), *SPACE.genes[place + 1 :])
+    space = dataclasses.replace(SPACE, genes=genes)
+    chromosome = from_values(space, [{**GENES, "include_b": False}, GENES])
+    spec = decode(space, chromosome, input_shape=(9, 9, 3), num_classes=5, pool_stride=2, head_pool="max")
+    assert [block.b is None for block in spec.blocks] == [True, False]
 
 
 def test_decode_carries_the_dropout_rate_of_each_block() -> None:

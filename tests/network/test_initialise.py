@@ -94,6 +94,16 @@ def test_initialise_of_a_network_without_batch_norm_has_no_statistics() -> None:
     assert set(initialise(jax.random.key(0), spec)) == {"params"}
 
 
+def test_initialise_of_a_network_without_blocks_is_its_head() -> None:
+    spec = dataclasses.replace(SPEC, blocks=())
+    fresh = initialise(jax.random.key(0), spec)
+    shapes = variable_shapes(spec)
+    chex.assert_trees_all_equal_structs(fresh, shapes, {"params": {"head": {"kernel": 0, "bias": 0}}})
+    chex.assert_trees_all_equal_shapes_and_dtypes(fresh, shapes)
+    assert fresh["params"]["head"]["kernel"].shape == (3, 10)
+    assert (fresh["params"]["head"]["kernel"] != 0).all()
+
+
 def test_initialise_of_another_network_compiles_nothing() -> None:
     initialise(jax.random.key(5), SPEC)
     other = dataclasses.replace(SPEC, blocks=(*SPEC.blocks, BlockSpec(ConvSpec(200, 9, True), None, None, True, 0.0)))

@@ -35,8 +35,10 @@ def reference_pool(x: np.ndarray, kind: str, stride: int) -> np.ndarray:
 
 def reference_conv(params: dict[str, Any], x: np.ndarray, stride: int = 1) -> np.ndarray:
     kernel = np.asarray(params["kernel"], np.float64)
-    edge = (kernel.shape[0] // 2,) * 2
-    padded = np.pad(x, ((0, 0), edge, edge, (0, 0)))
+    # As TensorFlow defines 'same': what the last window lacks, half before and the rest, if odd one more, after.
+    lacking = [max((size - 1) // stride * stride + len(kernel) - size, 0) for size in x.shape[1:3]]
+    edges = [(lack // 2, lack - lack // 2) for lack in lacking]
+    padded = np.pad(x, ((0, 0), *edges, (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2], axis=(1, 2))
     y = np.einsum("nhwcij,ijco->nhwo", windows[:, ::stride, ::stride], kernel)
     return y + np.asarray(params.get("bias", 0.0), np.float64)
@@ -45,7 +47,7 @@ def reference_conv(params: dict[str, Any], x: np.ndarray, stride: int = 1) -> np
 def reference_unit(
     params: dict[str, Any], stats: dict[str, Any], spec: ConvSpec, activation: str, x: np.ndarray, *, train: bool
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    x, updated = reference_conv(params["conv"], x), {}
+    x, updated = reference_conv(params["conv"], x, spec.stride), {}
     if spec.batch_norm:
         mean, var = stats["norm"]["mean"], stats["norm"]["var"]
         if train:
@@ -137,6 +139,22 @@ NETWORKS = [
         BlockSpec(ConvSpec(4, 3, True), None, ConvSpec(4, 5, True), True, 0.0),
         BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), ConvSpec(2, 1, True), True, 0.0),
     ),
+    two_blocks(
+        "elu",
+        "average",
+        (11, 14),
+        BlockSpec(ConvSpec(4, 3, True, 2), PoolSpec("average", 2), ConvSpec(3, 3, True), True, 0.0),
+        BlockSpec(ConvSpec(3, 3, False, 2), None, None, True, 0.0),
+    ),
+    two_blocks(
+        "tanh",
+        "average",
+        (10, 9),
+        BlockSpec(ConvSpec(4, 1, False, 4), PoolSpec("max", 1), ConvSpec(3, 3, False), True, 0.0),
+        BlockSpec(ConvSpec(3, 5, True, 2), PoolSpec("average", 1), None, True, 0.0),
+    ),
+    NetworkSpec((5, 4, 2), 3, "relu", "average", ()),
+    NetworkSpec((4, 3, 2), 3, "relu", "max", ()),
 ]
 
 
@@ -243,9 +261,10 @@ def test_activations_are_those_of_the_reference() -> None:
 
 def test_block_of_every_combination_of_genes_builds_with_the_shape_of_its_spec() -> None:
     pools = [None, *(PoolSpec(kind, stride) for kind in ("max", "average") for stride in (1, 2))]
-    genes = itertools.product((False, True), pools, (None, ConvSpec(3, 1, False), ConvSpec(3, 3, True)), (False, True))
-    for batch_norm, pooling, b, skip in genes:
-        spec = BlockSpec(ConvSpec(4, 3, batch_norm), pooling, b, skip, 0.0)
+    second = (None, ConvSpec(3, 1, False), ConvSpec(3, 3, True))
+    genes = itertools.product((False, True), (1, 2), pools, second, (False, True))
+    for batch_norm, stride, pooling, b, skip in genes:
+        spec = BlockSpec(ConvSpec(4, 3, batch_norm, stride), pooling, b, skip, 0.0)
         for block in (spec, dataclasses.replace(spec, dropout_rate=0.5)):
 
             def run(x: Any, block: BlockSpec = block) -> Any:

@@ -1,5 +1,7 @@
 """Inherited trees are merged by reference, and what is frozen costs the optimizer nothing and keeps its very bits."""
 
+import dataclasses
+import itertools
 from typing import Any
 
 import chex
@@ -11,10 +13,19 @@ import pytest
 
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
-from vlga_jax.network.transfer import block_variables, freeze, keep_frozen, labels, merge, stop_frozen_gradients
+from vlga_jax.network.transfer import (
+    block_variables,
+    freeze,
+    keep_frozen,
+    labels,
+    matching,
+    merge,
+    stop_frozen_gradients,
+)
 
 NORMED = BlockSpec(ConvSpec(3, 3, True), None, None, True, 0.0)
 PLAIN = BlockSpec(ConvSpec(3, 1, False), None, None, False, 0.0)
+PAIR = BlockSpec(ConvSpec(3, 3, True), None, ConvSpec(4, 1, True), True, 0.0)
 
 
 def network(*blocks: BlockSpec) -> NetworkSpec:
@@ -72,6 +83,133 @@ def test_merge_changes_neither_tree() -> None:
     before = [jax.tree.map(np.array, tree) for tree in (inherited, suffix)]
     merge(inherited, suffix, 1)
     jax.tree.map(np.testing.assert_array_equal, before, [inherited, suffix])
+
+
+def test_merge_and_freezing_of_a_network_without_blocks_are_its_head() -> None:
+    empty, whole = fresh(0, network()), fresh(1, network(NORMED))
+    assert merge(empty, whole, 0)["params"] == whole["params"]
+    assert merge(whole, empty, 0) == empty
+    assert labels(empty["params"], 0) == {"head": {"kernel": "trainable", "bias": "trainable"}}
+    assert keep_frozen(empty["params"], {}, 0) == empty["params"]
+    assert block_variables(empty, 0) == {}
+
+
+def paths(tree: Any) -> dict[str, Any]:
+    return {"/".join(step.key for step in path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def taken(result: Any, new: Any, old: Any) -> dict[str, str]:
+    """Where each leaf that is not the very array of `new` comes from in `old`: its path to the other's."""
+    chex.assert_trees_all_equal_structs(result, new)
+    chex.assert_trees_all_equal_shapes_and_dtypes(result, new)
+    own, origins = paths(new), {id(leaf): path for path, leaf in paths(old).items()}
+    return {path: origins[id(leaf)] for path, leaf in paths(result).items() if leaf is not own[path]}
+
+
+def test_matching_of_equal_networks_takes_every_leaf() -> None:
+    spec = network(PAIR, PLAIN, NORMED)
+    new, old = fresh(0, spec), fresh(1, spec)
+    assert taken(matching(new, old, (0, 1, 2)), new, old) == {path: path for path in paths(new)}
+
+
+def test_matching_of_blocks_out_of_order_takes_what_fits_worked_by_hand() -> None:
+    # PAIR gives out 4 channels, PLAIN 3; images have 1. What sees a block's input fits nowhere, and the head's kernel.
+    new, old = fresh(0, network(PLAIN, PAIR)), fresh(1, network(PAIR, PLAIN))
+    assert taken(matching(new, old, (1, 0)), new, old) == {
+        "params/block_0/a/conv/bias": "params/block_1/a/conv/bias",
+        "params/block_1/a/norm/scale": "params/block_0/a/norm/scale",
+        "params/block_1/a/norm/bias": "params/block_0/a/norm/bias",
+        "params/block_1/b/conv/kernel": "params/block_0/b/conv/kernel",
+        "params/block_1/b/norm/scale": "params/block_0/b/norm/scale",
+        "params/block_1/b/norm/bias": "params/block_0/b/norm/bias",
+        "params/block_1/skip/bias": "params/block_0/skip/bias",
+        "params/head/bias": "params/head/bias",
+        "batch_stats/block_1/a/norm/mean": "batch_stats/block_0/a/norm/mean",
+        "batch_stats/block_1/a/norm/var": "batch_stats/block_0/a/norm/var",
+        "batch_stats/block_1/b/norm/mean": "batch_stats/block_0/b/norm/mean",
+        "batch_stats/block_1/b/norm/var": "batch_stats/block_0/b/norm/var",
+    }
+
+
+def test_matching_takes_planted_values_bit_for_bit_and_changes_neither_tree() -> None:
+    new, old = fresh(0, network(NORMED)), fresh(1, network(NORMED))
+    odd = np.array([-0.0, np.nan, np.float32(1e-45)], np.float32)  # a sign, a not-a-number, a denormal
+    old["batch_stats"]["block_0"]["a"]["norm"]["mean"] = odd
+    before = [jax.tree.map(np.array, tree) for tree in (new, old)]
+    result = matching(new, old, (0,))
+    mean = result["batch_stats"]["block_0"]["a"]["norm"]["mean"]
+    np.testing.assert_array_equal(mean.view(np.uint32), odd.view(np.uint32))
+    jax.tree.map(np.testing.assert_array_equal, before, [new, old])
+
+
+def test_matching_of_fresh_blocks_takes_the_head_alone() -> None:
+    new, old = fresh(0, network(PAIR, NORMED)), fresh(1, network(PAIR, NORMED))
+    head = {f"params/head/{leaf}": f"params/head/{leaf}" for leaf in ("kernel", "bias")}
+    assert taken(matching(new, old, (None, None)), new, old) == head
+    found = taken(matching(new, old, (None, 1)), new, old)
+    assert found == head | {path: path for path in paths(new) if "block_1" in path}
+
+
+@pytest.mark.parametrize("b_in_new", [True, False])
+def test_matching_of_blocks_of_which_one_has_b_takes_the_rest(b_in_new: bool) -> None:
+    one = dataclasses.replace(PAIR, b=ConvSpec(3, 1, True))  # so that the skip gives out as many channels
+    both = [network(one), network(dataclasses.replace(one, b=None))]
+    new, old = (fresh(seed, spec) for seed, spec in enumerate(both if b_in_new else both[::-1]))
+    found = taken(matching(new, old, (0,)), new, old)
+    assert found == {path: path for path in paths(new) if "/b/" not in path}
+
+
+def test_matching_of_another_kernel_still_takes_its_norm() -> None:
+    wider = dataclasses.replace(NORMED, a=ConvSpec(3, 5, True))
+    new, old = fresh(0, network(wider)), fresh(1, network(NORMED))
+    found = taken(matching(new, old, (0,)), new, old)
+    assert found == {path: path for path in paths(new) if path != "params/block_0/a/conv/kernel"}
+
+
+def test_matching_of_a_norm_that_the_other_lacks_leaves_it_fresh() -> None:
+    bare = dataclasses.replace(NORMED, a=ConvSpec(3, 3, False))
+    for specs, fresh_ones in (((NORMED, bare), ("/norm/",)), ((bare, NORMED), ("/a/conv/bias",))):
+        new, old = (fresh(seed, network(spec)) for seed, spec in enumerate(specs))
+        found = taken(matching(new, old, (0,)), new, old)
+        assert found == {path: path for path in paths(new) if not any(part in path for part in fresh_ones)}
+
+
+def test_matching_of_one_source_twice_gives_both_blocks_its_arrays() -> None:
+    narrow = dataclasses.replace(PLAIN, a=ConvSpec(1, 1, False))
+    new, old = fresh(0, network(narrow, narrow)), fresh(1, network(narrow))
+    result = matching(new, old, (0, 0))["params"]
+    for leaf in ("kernel", "bias"):
+        assert result["block_0"]["a"]["conv"][leaf] is result["block_1"]["a"]["conv"][leaf]
+        assert result["block_0"]["a"]["conv"][leaf] is old["params"]["block_0"]["a"]["conv"][leaf]
+
+
+def test_matching_of_networks_without_blocks_is_about_the_head() -> None:
+    empty, other, whole = fresh(0, network()), fresh(1, network()), fresh(2, network(NORMED))
+    head = {f"params/head/{leaf}": f"params/head/{leaf}" for leaf in ("kernel", "bias")}
+    bias = {"params/head/bias": "params/head/bias"}  # kernels are of 1 and of 3 channels
+    assert taken(matching(empty, other, ()), empty, other) == head
+    assert taken(matching(empty, whole, ()), empty, whole) == bias
+    assert taken(matching(whole, empty, (None,)), whole, empty) == bias
+    assert taken(matching(whole, empty, (0,)), whole, empty) == bias, "a block that is not there"
+
+
+def test_matching_of_too_few_sources_raises() -> None:
+    new = fresh(0, network(PLAIN, PLAIN))
+    with pytest.raises(KeyError, match="block_1"):
+        matching(new, new, (0,))
+
+
+def test_matching_of_any_two_networks_keeps_the_tree_and_takes_whatever_fits() -> None:
+    trees = [fresh(seed, network(*blocks)) for seed, blocks in enumerate(itertools.product((NORMED, PAIR), repeat=2))]
+    for new, old in itertools.product(trees, repeat=2):
+        for sources in itertools.product((None, 0, 1), repeat=2):
+            moved = taken(matching(new, old, sources), new, old) if new is not old else {}
+            for path, leaf in paths(new).items():
+                collection, part, *place = path.split("/")
+                source = part if part == "head" else f"block_{sources[int(part[-1])]}"
+                origin = "/".join((collection, source, *place))
+                fits = new is not old and origin in paths(old) and paths(old)[origin].shape == leaf.shape
+                assert moved.get(path) == (origin if fits else None)
 
 
 def test_block_variables_of_each_block_are_its_own() -> None:

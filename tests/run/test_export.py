@@ -57,6 +57,19 @@ def test_load_of_an_export_has_the_same_spec_weights_and_probabilities(workdir: 
     np.testing.assert_array_equal(classes, expected.argmax(axis=1))
 
 
+def test_load_of_an_exported_network_without_blocks_is_its_dense_layer(tmp_path: Path) -> None:
+    spec = NetworkSpec(SPEC.input_shape, SPEC.num_classes, "elu", "average", ())
+    variables = initialise(jax.random.key(1), spec)
+    export(tmp_path / "best", spec, variables, ABOUT)
+    predictor = load(tmp_path)
+    assert predictor.spec == spec
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), predictor.variables, variables)
+    head = variables["params"]["head"]
+    logits = (np.float64(IMAGES) / 255).mean(axis=(1, 2)) @ np.float64(head["kernel"]) + head["bias"]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predictor.probabilities(IMAGES), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_load_through_the_package_by_the_name_of_the_directory(workdir: Path) -> None:
     np.testing.assert_array_equal(vlga_jax.load(str(workdir))(IMAGES[:1]), load(workdir)(IMAGES)[:1])
 

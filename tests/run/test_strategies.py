@@ -16,6 +16,8 @@ SMALL = {
     "classical": {"num_convolutions": 3, "population_size": 3, "num_generations": 2},
     "aging": {"num_convolutions": 2, "population_size": 2, "sample_size": 2, "num_children": 1, "num_cycles": 2},
     "hill_climbing": {"num_convolutions": 2, "num_neighbours": 2, "num_steps": 1},
+    "large_scale": {"population_size": 3, "num_children": 1, "num_cycles": 5, "max_convolutions": 2},
+    "ant_colony": {"num_ants": 3, "max_depth": 2, "num_iterations": 3},
 }
 
 
@@ -24,6 +26,8 @@ def test_run_of_every_strategy_ends_and_repeats_to_the_same_bytes(strategy: str,
     config = digits.get_config()
     config.search = getattr(default, strategy)()
     config.search.update(SMALL[strategy])
+    if strategy == "large_scale":
+        config.space.strides, config.space.first_block_has_b = (1, 2), False
     config.space.channels, config.space.kernels = (8,), (1, 3)
     config.data.num_train_examples = 100
     config.fitness.epochs = config.final.epochs = 1

@@ -73,7 +73,7 @@ def to_values(space: SearchSpace, chromosome: Chromosome) -> list[dict[str, Choi
 
 
 def from_values(space: SearchSpace, blocks: Sequence[Mapping[str, Any]]) -> Chromosome:
-    """Returns the chromosome of gene values; inherited genes need only stand in the first block.
+    """Returns the chromosome of gene values, a mapping per block; inherited genes need only stand in the first.
 
     Raises:
       InputError: a gene is unknown, missing or outside the space.
@@ -84,4 +84,4 @@ def from_values(space: SearchSpace, blocks: Sequence[Mapping[str, Any]]) -> Chro
             gene.name: blocks[0][gene.name] for gene in space.genes if gene.inherited and gene.name in blocks[0]
         }
         rows.append(space.to_indices({**inherited, **values}, block))
-    return Chromosome(np.stack(rows))
+    return Chromosome(np.array(rows, np.int32).reshape(len(rows), space.num_genes))

@@ -30,7 +30,7 @@ class FixedLength:
     def __post_init__(self) -> None:
         if self.num_convolutions < 2:
             raise InputError("num_convolutions", self.num_convolutions, "must be at least 2: the first block has two")
-        for block in range(1, self.num_blocks):
+        for block in self._deciding_blocks:
             self._second_choice(block)
 
     @property
@@ -46,7 +46,7 @@ class FixedLength:
     def free(self) -> np.ndarray:
         """Which genes of a row may change, bool `[row]`: not those of the length, and inherited ones only once."""
         free = np.stack([self.space.free(min(block, 1)) for block in range(self.num_blocks)])
-        free[:, self._place(_SECOND)] = False
+        free[:, self.space.place(_SECOND)] = False
         return free.reshape(-1)
 
     def sample(self, key: PRNGKeyArray) -> Int[np.ndarray, " row"]:
@@ -61,20 +61,23 @@ class FixedLength:
                 genes[:, place] = genes[0, place]
         return Chromosome(genes)
 
+    @property
+    def _deciding_blocks(self) -> range:
+        """Blocks whose gene decides whether they have a second convolution: the first may have it always."""
+        fixed = self.space.genes[self.space.place(_SECOND)].first_block is not None
+        return range(1 if fixed else 0, self.num_blocks)
+
     @functools.cached_property
     def _template(self) -> np.ndarray:
         template = np.zeros((self.num_blocks, self.space.num_genes), np.int32)
-        for block in range(1, self.num_blocks):
-            template[block, self._place(_SECOND)] = self._second_choice(block)
+        for block in self._deciding_blocks:
+            template[block, self.space.place(_SECOND)] = self._second_choice(block)
         return template.reshape(-1)
 
     def _second_choice(self, block: int) -> int:
         wanted = block < self.num_blocks - 1 or self.num_convolutions % 2 == 0
-        choices = self.space.genes[self._place(_SECOND)].choices
+        choices = self.space.genes[self.space.place(_SECOND)].choices
         if wanted not in choices:
             remedy = f"must hold {str(wanted).lower()} for networks of {self.num_convolutions} convolutions"
             raise InputError("config.space.include_b", choices, remedy)
         return choices.index(wanted)
-
-    def _place(self, name: str) -> int:
-        return next(place for place, gene in enumerate(self.space.genes) if gene.name == name)

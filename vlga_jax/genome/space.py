@@ -1,7 +1,8 @@
 """What can evolve: the genes of a block, their choices, and which of them a phase may change.
 
-The genes are those of Xiao et al. 2020 (arXiv 2006.12703), section 3, and of the course report. They are data: to add
-one, add a line to `_genes` and its choices to `SpaceConfig`; `vlga_jax.network.decode` says what it means.
+The genes are those of Xiao et al. 2020 (arXiv 2006.12703), section 3, and of the course report; a dropout rate and the
+stride of convolution a come on top, off by default. Genes are data: to add one, add a line to `_genes` and its choices
+to `SpaceConfig`; `vlga_jax.network.decode` says what it means.
 """
 
 import dataclasses
@@ -26,9 +27,11 @@ class SpaceConfig:
       kernels: side of a convolution's square kernel, pixels; odd.
       batch_norm: whether a convolution is followed by batch normalisation.
       include_pool, pool_types: whether a block pools after convolution a, and how.
-      include_b: whether a block after the first has a second convolution.
+      include_b: whether a block has a second convolution, convolution b.
       include_skip: whether a 1x1 convolution of a block's input is added to its output.
       dropout_rates: share of a block's outputs dropped in training; (0.0,) turns the gene off.
+      strides: of convolution a, pixels; (1,) turns the gene off.
+      first_block_has_b: whether the first block always has convolution b, as in the sources; else its gene decides.
       pool_stride: of the 2x2 pooling window, pixels; with 1 the image never shrinks.
       head_pool: global pooling before the dense layer.
     """
@@ -42,6 +45,8 @@ class SpaceConfig:
     include_b: tuple[bool, ...] = knob()
     include_skip: tuple[bool, ...] = knob()
     dropout_rates: tuple[float, ...] = knob(at_least=0.0, at_most=0.9)
+    strides: tuple[int, ...] = knob(at_least=1, at_most=4)
+    first_block_has_b: bool = knob()
     pool_stride: int = knob(at_least=1, at_most=2)
     head_pool: str = knob(one_of=("average", "max"))
 
@@ -71,12 +76,13 @@ def _genes(config: SpaceConfig) -> tuple[Gene, ...]:
         Gene("a_batch_norm", config.batch_norm),
         Gene("include_pool", config.include_pool),
         Gene("pool_type", config.pool_types),
-        Gene("include_b", config.include_b, first_block=True),
+        Gene("include_b", config.include_b, first_block=True if config.first_block_has_b else None),
         Gene("b_channels", config.channels),
         Gene("b_kernel", config.kernels),
         Gene("b_batch_norm", config.batch_norm),
         Gene("include_skip", config.include_skip),
         Gene("dropout_rate", config.dropout_rates),
+        Gene("a_stride", config.strides),
     )
 
 
@@ -94,6 +100,10 @@ class SearchSpace:
     def num_choices(self) -> np.ndarray:
         """Cardinality of each gene, int32 [genes]."""
         return np.array([len(gene.choices) for gene in self.genes], np.int32)
+
+    def place(self, name: str) -> int:
+        """Returns where a gene stands among the genes."""
+        return next(place for place, gene in enumerate(self.genes) if gene.name == name)
 
     def free(self, phase: int) -> np.ndarray:
         """Returns which genes of its new block a phase may change, bool [genes]; single choices are not free."""

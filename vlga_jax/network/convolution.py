@@ -30,7 +30,9 @@ Kernel = Float[Array, "side side channels out_channels"]
 
 
 def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **others: Any) -> Array:
-    """Stands in for `lax.conv_general_dilated` in `nn.Conv`: square 'same' convolutions, stride 1, or 1x1 with any.
+    """Stands in for `lax.conv_general_dilated` in `nn.Conv`: square 'same' convolutions.
+
+    Wider ones with a stride are left to `lax`; a 1x1 takes the pixels at multiples of its stride, as 'same' does.
 
     Args:
       inputs: `[batch, height, width, channels]`.

@@ -1,7 +1,7 @@
 """From a chromosome to a network: the only file that knows both languages.
 
-Genes that change nothing (a pool's type without a pool, b's genes without b, a pool on a 1x1 map) leave no trace in the
-spec, so chromosomes that differ only in them decode to equal specs.
+Genes that change nothing (a pool's type without a pool, b's genes without b, a pool on a 1x1 map, a stride beyond the
+map's sides) leave no trace in the spec, so chromosomes that differ only in them decode to equal specs.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def decode(
 
     Args:
       space: the genes that the chromosome's indices stand for.
-      chromosome: at least one block.
+      chromosome: its blocks; with none, the activation, which nothing uses, is the space's first.
       input_shape: height, width, channels of the images.
       num_classes: at least 2.
       pool_stride: pixels, 1 or 2.
@@ -37,19 +37,23 @@ def decode(
     for genes in values:
         blocks.append(_block(genes, shape, pool_stride))
         shape = blocks[-1].out_shape(shape)
+    activations = space.genes[space.place("activation")].choices
     return NetworkSpec(
         input_shape=input_shape,
         num_classes=num_classes,
-        activation=str(values[0]["activation"]),
+        activation=str(values[0]["activation"] if values else activations[0]),
         head_pool=head_pool,
         blocks=tuple(blocks),
     )
 
 
 def _block(genes: Mapping[str, Any], in_shape: tuple[int, int, int], pool_stride: int) -> BlockSpec:
-    single_pixel = in_shape[0] == in_shape[1] == 1
+    # Every stride that reaches over the map leaves the same one pixel.
+    stride = min(genes["a_stride"], max(in_shape[:2]))
+    a = ConvSpec(genes["a_channels"], genes["a_kernel"], genes["a_batch_norm"], stride)
+    single_pixel = a.out_shape(in_shape)[:2] == (1, 1)
     return BlockSpec(
-        a=ConvSpec(genes["a_channels"], genes["a_kernel"], genes["a_batch_norm"]),
+        a=a,
         pool=PoolSpec(genes["pool_type"], pool_stride) if genes["include_pool"] and not single_pixel else None,
         b=ConvSpec(genes["b_channels"], genes["b_kernel"], genes["b_batch_norm"]) if genes["include_b"] else None,
         skip=genes["include_skip"],

@@ -115,10 +115,11 @@ class ConvUnit(nn.Module):
     layers: str = "tuned"
 
     @nn.compact
-    def __call__(self, x: Images, *, train: bool) -> Float[Array, "batch height width out_channels"]:
+    def __call__(self, x: Images, *, train: bool) -> Float[Array, "batch out_height out_width out_channels"]:
         x = nn.Conv(
             self.spec.channels,
             (self.spec.kernel, self.spec.kernel),
+            strides=(self.spec.stride, self.spec.stride),
             use_bias=not self.spec.batch_norm,
             conv_general_dilated=LAYERS[self.layers].convolution,
             dtype=x.dtype,
@@ -166,7 +167,7 @@ class ConvBlock(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """A network: `block_0`, `block_1`, ..., `head`.
+    """A network: `block_0`, `block_1`, ..., `head`; or `head` alone.
 
     Attributes:
       spec: what it is.

@@ -1,7 +1,8 @@
 """What a network is: frozen, hashable descriptions, JSON both ways, with their cost counted by hand.
 
 A block is: convolution a, batch norm, activation, pool; convolution b, batch norm, activation; plus, with a skip, a 1x1
-convolution of the block's input (Xiao et al. 2020, section 3.1). The head is global pooling and one dense layer.
+convolution of the block's input (Xiao et al. 2020, section 3.1; that convolution a may have a stride is ours). The head
+is global pooling and one dense layer.
 """
 
 import dataclasses
@@ -12,11 +13,24 @@ POOL_WINDOW = 2  # pixels, both sides
 
 @dataclasses.dataclass(frozen=True)
 class ConvSpec:
-    """A square 'same' convolution: output channels, kernel side in pixels, whether batch norm follows."""
+    """A square 'same' convolution.
+
+    Attributes:
+      channels: of its output.
+      kernel: its side, pixels.
+      batch_norm: whether batch norm follows.
+      stride: from one output to the next, pixels, 1 to 4.
+    """
 
     channels: int
     kernel: int
     batch_norm: bool
+    stride: int = 1  # what it is in files that do not say it
+
+    def out_shape(self, in_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Returns height, width and channels after the convolution; 'same' padding rounds up."""
+        height, width, _ = in_shape
+        return -(-height // self.stride), -(-width // self.stride), self.channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +43,11 @@ class PoolSpec:
 
 @dataclasses.dataclass(frozen=True)
 class BlockSpec:
-    """One block; `dropout_rate` is the share of its outputs dropped in training."""
+    """One block; `dropout_rate` is the share of its outputs dropped in training.
+
+    Raises:
+      ValueError: convolution b has a stride.
+    """
 
     a: ConvSpec
     pool: PoolSpec | None
@@ -37,16 +55,24 @@ class BlockSpec:
     skip: bool
     dropout_rate: float
 
+    def __post_init__(self) -> None:
+        if self.b is not None and self.b.stride != 1:
+            raise ValueError(f"convolution b has stride {self.b.stride}; only a may have one")
+
     @property
     def stride(self) -> int:
-        return self.pool.stride if self.pool else 1
+        """From one output to the next, pixels: convolution a's times the pool's."""
+        return self.a.stride * (self.pool.stride if self.pool else 1)
 
     @property
     def out_channels(self) -> int:
         return (self.b or self.a).channels
 
     def out_shape(self, in_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Returns height, width and channels after the block; 'same' padding rounds up."""
+        """Returns height, width and channels after the block; 'same' padding rounds up.
+
+        Rounding up after convolution a and again after the pool is rounding up once, as the skip does.
+        """
         height, width, _ = in_shape
         return -(-height // self.stride), -(-width // self.stride), self.out_channels
 
@@ -60,7 +86,7 @@ class NetworkSpec:
       num_classes: number of logits.
       activation: after every convolution.
       head_pool: global pooling before the dense layer, average or max.
-      blocks: at least one.
+      blocks: with none, the images themselves are pooled.
     """
 
     input_shape: tuple[int, int, int]
@@ -128,8 +154,10 @@ def count_flops(spec: NetworkSpec) -> int:
     """
     total = 2 * spec.shape_before(len(spec.blocks))[2] * spec.num_classes
     for index, block in enumerate(spec.blocks):
-        height, width, channels = spec.shape_before(index)
-        out_height, out_width, _ = block.out_shape((height, width, channels))
+        in_shape = spec.shape_before(index)
+        channels = in_shape[2]
+        height, width, _ = block.a.out_shape(in_shape)
+        out_height, out_width, _ = block.out_shape(in_shape)
         total += 2 * height * width * block.a.kernel**2 * channels * block.a.channels
         if block.b is not None:
             total += 2 * out_height * out_width * block.b.kernel**2 * block.a.channels * block.b.channels

@@ -1,4 +1,4 @@
-"""Weight transfer: merge inherited parameter trees into a longer network's, and say what is frozen.
+"""Weight transfer: whole blocks into a longer network, or what fits into another one; and what is frozen.
 
 Variables are `{"params": {block_0, ..., head}, "batch_stats": {block_0, ...}}`; a suffix calls its first block
 `block_0`.
@@ -30,6 +30,34 @@ def merge(inherited: Variables, suffix: Variables, num_inherited: int) -> Variab
         if kept or moved or collection == "params":
             merged[collection] = {**kept, **moved}
     return merged
+
+
+def matching(fresh: Variables, inherited: Variables, sources: tuple[int | None, ...]) -> Variables:
+    """Returns `fresh` with every leaf that fits taken from `inherited`, the very arrays.
+
+    A leaf fits if it has the same shape and the same place in its block (a/conv/kernel, ...), or in the head; a layer's
+    kernel may fit where its batch norm does not, and the other way around.
+
+    Args:
+      fresh: of the network to be trained.
+      inherited: of a trained one.
+      sources: for each block of `fresh` the block of `inherited` to take from; None leaves it fresh.
+
+    Source:
+      Real et al. 2017 (arXiv 1703.01041), weight inheritance: a layer whose shapes match keeps its weights. Here each
+      leaf is matched for itself.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(inherited)
+    old: dict[tuple[str | None, ...], Any] = {_names(path): leaf for path, leaf in leaves}
+    origins = {f"block_{index}": None if source is None else f"block_{source}" for index, source in enumerate(sources)}
+
+    def chosen(path: Any, leaf: Any) -> Any:
+        collection, part, *place = _names(path)
+        origin = part if part == "head" else origins[part]
+        candidate = old.get((collection, origin, *place))
+        return candidate if candidate is not None and candidate.shape == leaf.shape else leaf
+
+    return jax.tree_util.tree_map_with_path(chosen, fresh)
 
 
 def block_variables(variables: Variables, block: int) -> Variables:
@@ -69,3 +97,7 @@ def keep_frozen(new: dict[str, Any], old: dict[str, Any], num_frozen: int) -> di
 
 def _renamed(name: str, shift: int) -> str:
     return f"block_{int(name.removeprefix('block_')) + shift}" if name.startswith("block_") else name
+
+
+def _names(path: Any) -> tuple[str, ...]:
+    return tuple(step.key for step in path)

@@ -82,6 +82,18 @@ def test_run_of_requests_answers_in_their_order(
         assert answer.evaluation.train_seconds > 0 and answer.evaluation.compile_seconds > 0
 
 
+def test_run_of_a_network_without_blocks_trains_its_dense_layer(
+    open_executor: OpenExecutor, make_request: Any, images: PhaseData
+) -> None:
+    network = dataclasses.replace(make_request().network, blocks=())
+    request = make_request(network=network, recipe={"epochs": 20, "learning_rate": 0.1})
+    (trained,) = open_executor().run([request], None)
+    assert trained.evaluation.status == "ok", trained.evaluation.reason
+    assert trained.evaluation.losses[-1] < trained.evaluation.losses[0] - 0.1
+    assert set(trained.variables or {}) == {"params"}
+    assert trained.evaluation.fitness == pytest.approx(accuracy(request, trained, images))
+
+
 def test_run_in_any_order_company_and_threads_gives_the_same_bits(
     open_executor: OpenExecutor, three: list[Request]
 ) -> None:
