@@ -87,7 +87,7 @@ def test_run_of_a_network_without_blocks_trains_its_dense_layer(
 ) -> None:
     network = dataclasses.replace(make_request().network, blocks=())
     request = make_request(network=network, recipe={"epochs": 20, "learning_rate": 0.1})
-    (trained,) = open_executor().run([request], None)
+    (trained,) = open_executor().run([request], nobody)
     assert trained.evaluation.status == "ok", trained.evaluation.reason
     assert trained.evaluation.losses[-1] < trained.evaluation.losses[0] - 0.1
     assert set(trained.variables or {}) == {"params"}
