@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vlga_jax.run.history import HistoryRow
-from vlga_jax.run.report import figures
+from vlga_jax.run.report import canvas
 from vlga_jax.run.report.figures import write_figures
 
 NAMES = ["average_fitness.svg", "average_fitness.png", "best_fitness.svg", "best_fitness.png"]
@@ -50,7 +50,12 @@ SMALL = [
 def drawn(rows: list[HistoryRow], directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures themselves, by name."""
     kept: dict[str, Figure] = {}
-    monkeypatch.setattr(figures, "_save", lambda figure, path, form: kept.update({path.stem: figure}))
+
+    def keep(figure: Figure, directory: Path, name: str) -> list[Path]:
+        kept[name] = figure
+        return []
+
+    monkeypatch.setattr(canvas, "write", keep)
     write_figures(rows, directory)
     return kept
 

@@ -3,39 +3,22 @@
 Equal rows give equal bytes, whatever the machine's date and matplotlib settings, with one version of matplotlib.
 """
 
-import io
-import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlga_jax.run.history import HistoryRow
+from vlga_jax.run.report import canvas
 from vlga_jax.run.tracking import Scores, scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINE = "#0072B2"  # Okabe and Ito's blue: told from the greys by every eye, and dark in black and white
-_GREY, _GRID, _BAND, _TEXT = "#808080", "#DDDDDD", "#F2F2F2", "#222222"
-_MARKER = {"color": _LINE, "linewidth": 1.8, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+_MARKER = {"color": canvas.BLUE, "linewidth": 1.8, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 _LINES: dict[str, dict[str, Any]] = {"average": {"marker": "o", **_MARKER}, "best": {"marker": "s", **_MARKER}}
 _MOST_TICKS = 75
-_LEAST_SPAN = 0.02  # of the fitness axis: smaller differences are noise, and need not look like progress
-_METADATA = {"svg": {"Date": None, "Creator": "vlga_jax"}, "png": {"Software": "vlga_jax"}}
-_STYLE = {
-    "svg.hashsalt": "vlga_jax",  # else ids of SVG elements are random
-    "svg.fonttype": "path",  # looks the same where the font is missing
-    "font.size": 9,
-    "text.color": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.edgecolor": _GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
-}
 
 
 def write_figures(rows: Sequence[HistoryRow], directory: Path) -> list[Path]:
@@ -53,18 +36,12 @@ def write_figures(rows: Sequence[HistoryRow], directory: Path) -> list[Path]:
     """
     if not rows:
         raise ValueError("there is no history to draw: rows is empty")
-    import matplotlib.style  # slow to import, and only needed here
-
     phases = _phases(rows)
     directory.mkdir(parents=True, exist_ok=True)
     written = []
-    with matplotlib.style.context(["default", _STYLE]):
+    with canvas.style():
         for name in ("average", "best"):
-            figure = _draw(phases, name)
-            for form in ("svg", "png"):
-                path = directory / f"{name}_fitness.{form}"
-                _save(figure, path, form)
-                written.append(path)
+            written += canvas.write(_draw(phases, name), directory, f"{name}_fitness")
     return written
 
 
@@ -90,11 +67,11 @@ def _phases(rows: Sequence[HistoryRow]) -> list[list[_Generation]]:
 
 
 def _draw(phases: list[list[_Generation]], name: str) -> "Figure":
-
     ranked = [generation for phase in phases for generation in phase if getattr(generation.scores, name) is not None]
     highest = max(ranked, key=lambda generation: getattr(generation.scores, name), default=None)  # the first of equals
     notes = _notes(phases, name, highest)
-    figure, axes = _canvas(f"{name.capitalize()} fitness of each generation", notes, phases[-1][-1].position)
+    width = min(10.0, 5.2 + 0.09 * phases[-1][-1].position)
+    figure, axes = canvas.page(f"{name.capitalize()} fitness of each generation", notes, width=width, height=3.0)
     _draw_generation_axis(axes, phases)
     _draw_individuals(axes, phases)
     for phase in phases:
@@ -108,32 +85,11 @@ def _draw(phases: list[list[_Generation]], name: str) -> "Figure":
     return figure
 
 
-def _canvas(title: str, notes: Sequence[str], num_generations: int) -> tuple["Figure", "Axes"]:
-    """An empty figure with its words; places are in inches, so that they do not depend on what is drawn."""
-    from matplotlib.figure import Figure  # not pyplot, which keeps global state and may want a display
-
-    above = 0.6 + 0.18 * len(notes)
-    width, height = min(10.0, 5.2 + 0.09 * num_generations), 3.0 + above
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0.75 / width, 0.5 / height, (width - 0.9) / width, (height - 0.5 - above) / height))
-    figure.text(0.12 / width, 1 - 0.22 / height, title, fontsize=11, fontweight="bold")
-    for line, note in enumerate(notes):
-        figure.text(0.12 / width, 1 - (0.43 + 0.18 * line) / height, note)
-    return figure, axes
-
-
 def _draw_generation_axis(axes: "Axes", phases: list[list[_Generation]]) -> None:
-    """Numbers the generations of each phase from 1, and names the phases, every second one on a band."""
+    """Numbers the generations of each phase from 1, and names the phases."""
     num_generations = phases[-1][-1].position
-    crowded = len(phases) > 6
-    for index, phase in enumerate(phases):
-        left, right = phase[0].position - 0.5, phase[-1].position + 0.5
-        if index % 2:
-            axes.axvspan(left, right, color=_BAND, linewidth=0, zorder=0)
-        number = phase[0].rows[0].phase + 1
-        _write_above(axes, f"{number}" if crowded else f"phase {number}", (left + right) / 2, "center")
-    if crowded:
-        _write_above(axes, "phase ", 0.5, "right")
+    spans = [(phase[0].rows[0].phase + 1, phase[0].position - 0.5, phase[-1].position + 0.5) for phase in phases]
+    canvas.mark_phases(axes, spans)
     axes.set_xlim(0.5, num_generations + 0.5)
     shown = [generation for phase in phases for generation in phase]
     if num_generations > _MOST_TICKS:
@@ -143,43 +99,22 @@ def _draw_generation_axis(axes: "Axes", phases: list[list[_Generation]]) -> None
     axes.set_xlabel("generation of the phase")
 
 
-def _write_above(axes: "Axes", text: str, x: float, align: str) -> None:
-    axes.annotate(
-        text,
-        (x, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 5),
-        textcoords="offset points",
-        horizontalalignment=align,
-        verticalalignment="bottom",
-    )
-
-
 def _draw_individuals(axes: "Axes", phases: list[list[_Generation]]) -> None:
     for phase in phases:
         for generation in phase:
             fitnesses = [row.fitness for row in generation.rows if row.status == "ok"]
             positions = [generation.position] * len(fitnesses)
-            axes.scatter(positions, fitnesses, s=10, color=_GREY, alpha=0.55, linewidth=0, zorder=2, clip_on=False)
+            axes.scatter(
+                positions, fitnesses, s=10, color=canvas.GREY, alpha=0.55, linewidth=0, zorder=2, clip_on=False
+            )
 
 
 def _draw_fitness_axis(axes: "Axes", *, empty: bool) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_ylabel("fitness (validation accuracy)")
     bottom, top = axes.get_ylim()
     if empty:
         bottom, top = 0.0, 1.0
         axes.text(0.5, 0.5, "no individual has a fitness", transform=axes.transAxes, horizontalalignment="center")
-    elif top - bottom < _LEAST_SPAN:
-        middle = (bottom + top) / 2
-        bottom, top = middle - _LEAST_SPAN / 2, middle + _LEAST_SPAN / 2
-    # No accuracy lies outside 0 to 1; what lies on 1 still needs some air.
-    bottom, top = max(0.0, bottom), min(1.0, top)
-    axes.set_ylim(bottom, top + 0.05 * (top - bottom))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
-    axes.grid(axis="y", color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+    canvas.draw_fitness_axis(axes, bottom, top)
 
 
 def _ring(axes: "Axes", generation: _Generation, name: str) -> None:
@@ -189,7 +124,7 @@ def _ring(axes: "Axes", generation: _Generation, name: str) -> None:
         marker="o",
         markersize=11,
         markerfacecolor="none",
-        markeredgecolor=_TEXT,
+        markeredgecolor=canvas.TEXT,
         markeredgewidth=1.2,
         zorder=4,
         clip_on=False,
@@ -209,11 +144,3 @@ def _notes(phases: list[list[_Generation]], name: str, highest: _Generation | No
         total = sum(generation.num_individuals for generation in reached)
         lines.append(f"left out: {num_failed} of {total} individuals that failed and have no fitness")
     return lines
-
-
-def _save(figure: "Figure", path: Path, form: str) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format=form, dpi=200, metadata=_METADATA[form])
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content.getvalue())
-    os.replace(part, path)

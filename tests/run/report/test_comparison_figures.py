@@ -1,0 +1,285 @@
+"""The comparison's figures show what the records say, keep their words apart, and are equal bytes for equal records."""
+
+import dataclasses
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from vlga_jax.checks import InputError
+from vlga_jax.run.report import canvas
+from vlga_jax.run.report.comparison import RunRecord
+from vlga_jax.run.report.comparison_figures import write_comparison_figures
+
+MakeRecords = Callable[..., list[RunRecord]]
+NAMES = ("best_so_far", "test_accuracy", "generations_average", "generations_best")
+CROSSOVERS = ("vlga", "vlga_uniform_parents")
+
+
+def run(strategy: str, seed: int, fitness: float, test_accuracy: float = 0.5) -> RunRecord:
+    """Half of the fitness after 4 epochs and 1 second, all of it after 8 and 3."""
+    points, generations = ((4.0, fitness / 2), (8.0, fitness)), ((0, 0, 0.125, 0.25), (1, 0, fitness / 2, fitness))
+    return RunRecord(strategy, seed, fitness, test_accuracy, 1000, 8, 3.0, 0, points, (1.0, 3.0), generations)
+
+
+SMALL = [
+    *(run("vlga", seed, fitness, fitness) for seed, fitness in enumerate((0.5, 0.75, 1.0))),
+    *(run("aging", seed, 0.5, 0.25 + 0.25 * seed) for seed in range(2)),
+]
+
+
+def drawn(
+    records: list[RunRecord],
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    budget: float = 8.0,
+    unit: str = "epochs",
+    crossovers: tuple[str, ...] = (),
+) -> dict[str, Figure]:
+    """The figures themselves, by name."""
+    kept: dict[str, Figure] = {}
+
+    def keep(figure: Figure, directory: Path, name: str) -> list[Path]:
+        kept[name] = figure
+        return []
+
+    monkeypatch.setattr(canvas, "write", keep)
+    write_comparison_figures(records, directory, budget=budget, unit=unit, crossovers=crossovers)  # type: ignore[arg-type]
+    return kept
+
+
+def words(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def curves(axes: Axes, *, edges: bool = False) -> list[Line2D]:
+    """Medians, or the edges of bands, which are faint; without the lines of the labels."""
+    in_data = [line for line in axes.lines if line.get_transform().contains_branch(axes.transData)]
+    return [line for line in in_data if (line.get_alpha() is not None) == edges]
+
+
+@pytest.mark.parametrize(("unit", "starts", "rises"), [("epochs", 4.0, 8.0), ("seconds", 1.0, 3.0)])
+def test_best_so_far_line_is_the_median_step_of_the_budgets_unit(
+    unit: str, starts: float, rises: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (axes,) = drawn(SMALL, tmp_path, monkeypatch, unit=unit)["best_so_far"].axes
+    vlga, aging = curves(axes)
+    for line, final in ((vlga, 0.75), (aging, 0.5)):
+        places, values = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        assert np.isnan(values[places < starts]).all()
+        assert (values[(places >= starts) & (places < rises)] == final / 2).all()
+        assert (values[places >= rises] == final).all()
+    # Of three seeds, and of two, a resample has the lowest, or the highest, alone often enough.
+    assert [np.asarray(edge.get_ydata())[-1] for edge in curves(axes, edges=True)] == [0.5, 1.0, 0.5, 0.5]
+    assert [text.get_text() for text in axes.texts] == ["aging 0.5000", "vlga 0.7500"]
+    assert axes.get_xlim() == (0.0, 8.0)
+
+
+def test_best_so_far_line_waits_for_the_last_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = dataclasses.replace(run("vlga", 9, 0.5), points=((4.0, math.nan), (8.0, 0.5)))
+    (axes,) = drawn([*SMALL, late], tmp_path, monkeypatch)["best_so_far"].axes
+    values = np.asarray(curves(axes)[0].get_ydata(), float)
+    assert np.isnan(values[:-1]).all()
+    assert values[-1] == 0.625
+
+
+def test_best_so_far_points_after_the_budget_are_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = drawn(SMALL, tmp_path, monkeypatch, budget=7.0)["best_so_far"]
+    assert "not drawn: what 5 of 5 runs reached after the budget" in words(figure)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["aging 0.2500", "vlga 0.3750"]
+    figure = drawn(SMALL, tmp_path, monkeypatch, budget=3.0, unit="seconds")["best_so_far"]
+    assert "after the budget" not in words(figure)
+
+
+def test_best_so_far_without_a_fitness_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = dataclasses.replace(run("vlga", 9, 0.5), points=((4.0, math.nan), (8.0, math.nan)))
+    figure = drawn([*SMALL, failed], tmp_path, monkeypatch)["best_so_far"]
+    assert "not drawn, since a seed has no fitness within the budget: vlga" in words(figure)
+    assert len(curves(figure.axes[0])) == 1
+    figure = drawn([failed], tmp_path, monkeypatch)["best_so_far"]
+    assert "no strategy has a fitness" in [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize(("num_strategies", "num_bands"), [(1, 1), (3, 3), (4, 2), (9, 2)])
+def test_best_so_far_many_strategies_have_few_bands(
+    num_strategies: int, num_bands: int, make_records: MakeRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = make_records(num_strategies, 5)
+    figure = drawn(records, tmp_path, monkeypatch, budget=240.0)["best_so_far"]
+    assert len(figure.axes[0].collections) == num_bands
+    assert f"n = 5 seeds{' each' if num_strategies > 1 else ''}" in words(figure)
+    assert ("the reference" in words(figure)) == (num_strategies > 1)
+
+
+def test_test_accuracy_rows_are_ordered_and_show_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = drawn(SMALL, tmp_path, monkeypatch)["test_accuracy"]
+    (axes,) = figure.axes
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["vlga (n = 3)", "aging (n = 2)"]
+    assert [label.get_fontweight() for label in labels] == ["bold", "normal"]
+    dots = [np.asarray(cloud.get_offsets()) for cloud in axes.collections]
+    assert [row[:, 0].tolist() for row in dots] == [[0.5, 0.75, 1.0], [0.25, 0.5]]
+    for place, row in enumerate(dots):
+        assert len(set(row[:, 1])) == len(row)  # equal accuracies do not hide each other
+        assert np.all(np.abs(row[:, 1] - place) < 0.5)
+    assert [text.get_text().split()[0] for text in axes.texts] == ["0.7500", "0.3750"]
+    bottom, top = axes.get_ylim()
+    assert bottom > top  # the first row stands at the top
+    assert "n = 2 to 3 seeds" in words(figure)
+
+
+@pytest.mark.parametrize(("name", "values"), [("average", [0.125, 0.375]), ("best", [0.25, 0.75])])
+def test_generations_line_is_the_median_of_each_generation(
+    name: str, values: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = drawn(SMALL, tmp_path, monkeypatch, crossovers=("vlga",))[f"generations_{name}"]
+    (axes,) = figure.axes
+    line, filled, hollow = curves(axes)
+    assert (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()) == ([1.0, 2.0], values)
+    assert np.asarray(filled.get_ydata()).tolist() == values
+    assert not len(np.asarray(hollow.get_ydata()))
+    assert [text.get_text() for text in axes.texts] == ["phase 1", "phase 2", f"vlga {values[-1]:.4f}"]
+    assert "hollow" not in words(figure)
+
+
+def test_generations_seeds_that_ended_leave_hollow_marks_then_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = (2, 3, 4, 5)
+    records = [
+        dataclasses.replace(
+            run("vlga", seed, 0.5), generations=tuple((*divmod(i, 2), 0.1 * i, 0.2 * i) for i in range(length))
+        )
+        for seed, length in enumerate(lengths)
+    ]
+    figure = drawn(records, tmp_path, monkeypatch, crossovers=("vlga",))["generations_average"]
+    line, filled, hollow = curves(figure.axes[0])
+    np.testing.assert_allclose(np.asarray(line.get_ydata(), float), [0.0, 0.1, 0.2, 0.3, math.nan])
+    assert np.asarray(filled.get_xdata()).tolist() == [1.0, 2.0]
+    np.testing.assert_allclose(np.asarray(hollow.get_ydata(), float), [0.2, 0.3, math.nan])
+    assert "hollow: of fewer seeds" in words(figure)
+    assert figure.axes[0].texts[-1].get_text() == "vlga 0.1000"  # the last of all four
+    records.append(dataclasses.replace(records[0], seed=9, generations=()))
+    figure = drawn(records, tmp_path, monkeypatch, crossovers=("vlga",))["generations_average"]
+    assert figure.axes[0].texts[-1].get_text() == "vlga"
+
+
+def test_generations_many_of_them_have_spaced_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generations = tuple((*divmod(i, 3), 0.001 * i, 0.002 * i) for i in range(80))
+    record = dataclasses.replace(run("vlga", 0, 0.5), generations=generations)
+    figure = drawn([record], tmp_path, monkeypatch, crossovers=("vlga",))["generations_best"]
+    line, filled, hollow = curves(figure.axes[0])
+    assert len(np.asarray(line.get_xdata())) == 80
+    assert np.asarray(filled.get_xdata()).tolist() == [float(place) for place in range(1, 81, 3)]
+    assert not len(np.asarray(hollow.get_xdata()))
+
+
+@pytest.mark.parametrize("crossovers", [("aging", "classical"), ("classical",)])
+def test_write_comparison_figures_unknown_crossovers_raise(crossovers: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="crossovers='classical'.* use some of vlga, aging"):
+        write_comparison_figures(SMALL, tmp_path, budget=8.0, unit="epochs", crossovers=crossovers)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("num_strategies", "num_seeds"), [(1, 1), (2, 1), (3, 2), (9, 3), (12, 3)])
+@pytest.mark.parametrize("spread", [1.0, 0.0])
+def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
+    num_strategies: int,
+    num_seeds: int,
+    spread: float,
+    make_records: MakeRecords,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = [
+        record
+        if spread
+        else dataclasses.replace(record, test_accuracy=1.0, points=tuple((epochs, 1.0) for epochs, _ in record.points))
+        for record in make_records(num_strategies, num_seeds)
+    ]
+    shown = CROSSOVERS[:num_strategies]
+    figures = drawn(records, tmp_path, monkeypatch, budget=240.0, crossovers=shown)
+    assert tuple(figures) == NAMES
+    for name, figure in figures.items():
+        boxes = drawn_words(figure)
+        assert len(boxes) > 6 + (len(shown) if name.startswith("generations") else num_strategies), name
+        for index, (text, box) in enumerate(boxes):
+            assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, (name, text)
+            assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, (name, text)
+            for other, other_box in boxes[:index]:
+                assert not box.expanded(0.98, 0.98).overlaps(other_box.expanded(0.98, 0.98)), (name, text, other)
+
+
+def drawn_words(figure: Figure) -> list[tuple[Text, Bbox]]:
+    renderer = FigureCanvasAgg(figure)
+    renderer.draw()
+    (axes,) = figure.axes
+    boxes = []
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if not (text.get_text() and text.get_visible()):
+            continue
+        # ticks that lie outside the axis are not drawn
+        for labels, limits, place in (
+            (axes.get_yticklabels(), axes.get_ylim(), text.get_position()[1]),
+            (axes.get_xticklabels(), axes.get_xlim(), text.get_position()[0]),
+        ):
+            if text in labels and not min(limits) <= place <= max(limits):
+                break
+        else:
+            boxes.append((text, text.get_window_extent(renderer.get_renderer())))
+    return boxes
+
+
+PROGRAM = """
+import random, sys
+from pathlib import Path
+from vlga_jax.run.report.comparison import RunRecord
+from vlga_jax.run.report.comparison_figures import write_comparison_figures
+early = [name for name in sys.modules if name.startswith("matplotlib")]
+records = [
+    RunRecord(strategy, seed, 0.9, 0.8 + 0.01 * seed, 9, 8, 2.0, 0, ((4.0, 0.5 + 0.1 * seed), (8.0, 0.9)), (1.0, 2.0),
+              ((0, 0, 0.5, 0.6), (0, 1, 0.6 + 0.1 * seed, 0.9)))
+    for strategy in ("vlga", "aging", "classical") for seed in range(3)
+]
+random.Random(int(sys.argv[2])).shuffle(records)
+write_comparison_figures(records, Path(sys.argv[1]), budget=8.0, unit="epochs", crossovers=("vlga", "aging"))
+print(early, [name for name in ("matplotlib.pyplot", "tkinter") if name in sys.modules])
+"""
+
+
+def test_write_comparison_figures_another_process_and_order_give_equal_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    for hash_seed in ("1", "7"):
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+        command = [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path / hash_seed), hash_seed]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "[] []\n"  # matplotlib is imported late, and without pyplot
+    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    assert names == sorted(f"{name}.{form}" for name in NAMES for form in ("png", "svg"))
+    for name in names:
+        content = (tmp_path / "1" / name).read_bytes()
+        assert content == (tmp_path / "7" / name).read_bytes(), name
+        assert len(content) > 5_000
+
+
+def test_write_comparison_figures_without_crossovers_writes_two(make_records: MakeRecords, tmp_path: Path) -> None:
+    records = make_records(2, 2)
+    random.Random(2).shuffle(records)
+    written = write_comparison_figures(records, tmp_path / "figures", budget=240.0, unit="epochs")
+    assert [path.name for path in written] == [f"{name}.{form}" for name in NAMES[:2] for form in ("svg", "png")]
+    assert all(path.exists() for path in written)
