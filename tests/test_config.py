@@ -16,9 +16,7 @@ from vlga_jax.config import configure_backend, help_text, read_command_line
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPARISONS = {
-    path.stem for path in (ROOT / "experiments").glob("compare_*.py")
-}  # have tests of their own
+COMPARISONS = {path.stem for path in (ROOT / "experiments").glob("compare_*.py")}  # have tests of their own
 EXPERIMENTS = sorted({path.stem for path in (ROOT / "experiments").glob("*.py")} - COMPARISONS - {"__init__"})
 DEFAULT = ROOT / "experiments" / "default.py"
 

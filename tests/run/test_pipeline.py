@@ -62,8 +62,10 @@ def test_run_to_the_end_writes_its_configuration(finished: Any, make_config: Any
 def test_run_to_the_end_writes_a_history_of_each_individual(finished: Any, ledger_rows: Any) -> None:
     with open(finished.workdir / "history.csv", newline="") as file:
         columns = next(csv.reader(file))
-    names = "phase,generation,individual,origin,parent_a,parent_b,chromosome,network,fitness,status"
-    assert columns[:10] == names.split(",")
+    names = (
+        "phase,generation,individual,origin,parent_a,parent_b,chromosome,learning_rate,network,epochs,fitness,status"
+    )
+    assert columns == names.split(",")
     rows = read_csv(finished.workdir / "history.csv")
     assert [(row.phase, row.generation, row.individual) for row in rows] == [
         (phase, generation, individual) for phase in range(2) for generation in range(2) for individual in range(4)

@@ -133,7 +133,7 @@ def test_listener_whole_run_sends_these_commands(stub: Any, tmp_path: Path, work
     summary, table, model, finish = (values for _, values in commands[-4:])
     assert summary == {"values": {"best_fitness": 0.75, "test_accuracy": 0.5, "num_parameters": 7}}
     assert table["columns"] == list(COLUMNS)
-    assert table["rows"][2] == [0, 0, 2, "initial", None, None, '[{"kernel": 3}]', "abc", 0.0, "diverged"]
+    assert table["rows"][2] == [0, 0, 2, "initial", None, None, '[{"kernel": 3}]', 0.001, "abc", 3, 0.0, "diverged"]
     assert len(table["rows"]) == 6
     assert model == {"name": f"best-{run_id}", "directory": str(workdir / "best"), "metadata": RESULT}
     assert finish == {"exit_code": 0}

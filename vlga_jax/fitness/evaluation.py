@@ -20,7 +20,6 @@ from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, fr
 from vlga_jax.training.processor import processor
 from vlga_jax.training.step import Recipe
 
-OK, STOPPED, DIVERGED = "ok", "stopped", "diverged"
 WORST_FITNESS = 0.0
 
 

@@ -9,8 +9,9 @@ import math
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 
 from vlga_jax.checks import knob
-from vlga_jax.fitness.evaluation import OK, STOPPED, Evaluation, Request
+from vlga_jax.fitness.evaluation import Evaluation, Request
 from vlga_jax.fitness.evaluator import Evaluator
+from vlga_jax.fitness.status import OK, STOPPED
 from vlga_jax.fitness.stopping import StoppingConfig, standing
 
 

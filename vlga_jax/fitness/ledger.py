@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from vlga_jax.checks import InputError
-from vlga_jax.fitness.evaluation import DIVERGED, OK, Evaluation, Request, canonical_json, request_from_json
+from vlga_jax.fitness.evaluation import Evaluation, Request, canonical_json, request_from_json
+from vlga_jax.fitness.status import DIVERGED, OK
 
 SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlga_jax.checks import InputError, knob, parse
-from vlga_jax.fitness.evaluation import STOPPED
+from vlga_jax.fitness.status import STOPPED
 from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlga_jax.fitness.evaluation import OK, STOPPED
+from vlga_jax.fitness.status import OK, STOPPED
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import NullListener, scores
 

@@ -11,8 +11,9 @@ import jax
 
 from vlga_jax.checks import InputError
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, Strategy
-from vlga_jax.fitness.evaluation import OK, Evaluation, Request
+from vlga_jax.fitness.evaluation import Evaluation, Request
 from vlga_jax.fitness.generation import Generations, Outcome
+from vlga_jax.fitness.status import OK
 from vlga_jax.fitness.weights import WeightStore
 from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace

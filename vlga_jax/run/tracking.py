@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vlga_jax.checks import knob
-from vlga_jax.fitness.evaluation import OK, STOPPED
+from vlga_jax.fitness.status import OK, STOPPED
 from vlga_jax.run.history import HistoryRow
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlga_jax.fitness.evaluation import OK, Evaluation, Request, failure, key_of
+from vlga_jax.fitness.evaluation import Evaluation, Request, failure, key_of
+from vlga_jax.fitness.status import OK
 from vlga_jax.keys import stream
 from vlga_jax.network import transfer
 from vlga_jax.network.initialise import initialise
