@@ -2,7 +2,7 @@
 
 python -m vlga_jax.compare --config=experiments/compare_crossover_digits.py --seeds=20 --workdir=runs/compare_crossover
 
-The report's settings but for the size of the images' space: p=10, g=3, no elites; 240 epochs each.
+The report's settings but for the size of the images' space: p=10, g=3, no elites; 150 epochs each.
 """
 
 from ml_collections import ConfigDict
@@ -14,9 +14,9 @@ def get_config() -> ConfigDict:
     """Returns the comparison; the reference is the report code before its modification."""
     config = ConfigDict()
     config.compare = default.compare()
-    config.compare.budget_epochs = 240
+    config.compare.budget_epochs = 150
     config.compare.reference = "single_point_uniform"
-    config.base = compare_digits.base(digits.get_config())
+    config.base = compare_digits.small(digits.get_config())
     config.strategies = ConfigDict()
     for crossover in ("single_point", "uniform"):
         for parents, temperature in (("uniform", 1.0), ("softmax", 1.0), ("softmax", 0.05)):

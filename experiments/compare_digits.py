@@ -1,4 +1,4 @@
-"""Every search strategy on handwritten digits at an equal budget: 144 epochs, which is 36 networks of four epochs.
+"""Every search strategy on handwritten digits at an equal budget: 60 epochs, which is 20 networks of three epochs.
 
 python -m vlga_jax.compare --config=experiments/compare_digits.py --seeds=20 --workdir=runs/compare_digits
 """
@@ -12,10 +12,22 @@ def get_config() -> ConfigDict:
     """Returns the comparison: what all runs share in `base`, what a strategy adds to it by its name in `strategies`."""
     config = ConfigDict()
     config.compare = default.compare()
-    config.compare.budget_epochs = 144
+    config.compare.budget_epochs = 60
     config.compare.crossovers = ("vlga_report", "vlga_report_baseline")
-    config.base = base(digits.get_config())
+    config.base = small(digits.get_config())
     config.strategies = strategies(population_size=6, num_generations=2)
+    return config
+
+
+def small(config: ConfigDict) -> ConfigDict:
+    """Returns the digits in a space of few programs: on so little data compiling takes longer than training."""
+    config = base(config)
+    config.space.activations = ("relu",)
+    config.space.channels = (8, 16)
+    config.space.kernels = (1, 3)
+    config.space.include_skip = (False,)
+    config.fitness.epochs = 3
+    config.final.epochs = 15
     return config
 
 
@@ -47,7 +59,7 @@ def strategies(population_size: int, num_generations: int) -> ConfigDict:
         default.vlga(), **ours, **sources, crossover="single_point", parent_selection="uniform"
     )
     found.vlga_rungs = _search(default.vlga(), **ours)
-    found.vlga_rungs.stopping = {"rungs": (1, 2)}
+    found.vlga_rungs.stopping = {"rungs": (1,)}
     found.vlga_reference = _search(default.vlga(), **ours)
     found.vlga_reference.stopping = {"reference_quantile": 0.5}
     found.vlga_from_scratch = _search(default.vlga(), **ours, weight_transfer=False)

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.compare = default.compare()
     config.compare.budget_epochs = _NO_LIMIT
-    config.base = compare_digits.base(digits.get_config())
+    config.base = compare_digits.small(digits.get_config())
     every = compare_digits.strategies(population_size=8, num_generations=3)
     names = ("vlga", "vlga_rungs", "vlga_reference", "vlga_from_scratch")
     config.strategies = ConfigDict({name: every[name] for name in names})

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlga_jax.checks import InputError, knob, parse
 from vlga_jax.fitness.status import STOPPED
@@ -53,9 +53,9 @@ class CompareConfig:
         return range(self.first_seed, self.first_seed + self.num_seeds)
 
     @property
-    def budget(self) -> tuple[float, str]:
+    def budget(self) -> tuple[float, Literal["epochs", "seconds"]]:
         """How much, and of what."""
-        return (self.budget_epochs, "epochs") if self.budget_epochs else (self.budget_seconds, "seconds")
+        return (float(self.budget_epochs), "epochs") if self.budget_epochs else (self.budget_seconds, "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
