@@ -163,6 +163,23 @@ def tell_of_a_run(listener: PlainProgress | RichProgress) -> None:
     listener.close()
 
 
+def test_plain_progress_of_a_network_that_stopped_says_when_and_does_not_call_it_the_best(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listener = PlainProgress(clock=Clock())
+    listener.run_started(workdir=Path("runs"), config={}, num_phases=1, num_generations=1, population_size=2)
+    listener.generation_started(phase=0, generation=0, num_to_train=2, num_individuals=2)
+    stopped, whole = row(0.9, status="stopped", individual=0), row(0.5, individual=1)
+    for each in (stopped, whole):
+        listener.individual_finished(row=each, seconds=1.0, replayed=False)
+    listener.generation_finished(rows=[stopped, whole])
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "phase 1/1 generation 1/1 individual 1/2 stopped after 3 epochs at 0.9000 (best none yet) 1.0s",
+        "phase 1/1 generation 1/1 individual 2/2 fitness 0.5000 (best 0.5000) 1.0s",
+        "phase 1/1 generation 1/1 done: best 0.5000 average 0.5000, 1 stopped early",
+    ]
+
+
 def test_plain_progress_whole_run_prints_these_lines(capsys: pytest.CaptureFixture[str]) -> None:
     tell_of_a_run(PlainProgress(clock=Clock()))
     captured = capsys.readouterr()

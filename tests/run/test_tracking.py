@@ -198,6 +198,12 @@ def test_scores_with_failures_leave_them_out() -> None:
     assert (reached.num_individuals, reached.num_failed) == (4, 1)
 
 
+def test_scores_with_networks_that_stopped_count_them_apart() -> None:
+    reached = scores([row(0.5), row(0.9, "stopped"), row(0.0, "diverged"), row(0.25)])
+    assert (reached.best, reached.average) == (0.5, 0.375)
+    assert (reached.num_individuals, reached.num_failed, reached.num_stopped) == (4, 1, 1)
+
+
 def test_scores_all_failed_have_no_numbers() -> None:
     reached = scores([row(0.0, "diverged"), row(0.0, "diverged")])
     assert (reached.best, reached.average, reached.num_failed) == (None, None, 2)

@@ -92,6 +92,9 @@ def test_write_figures_words_name_what_is_shown(tmp_path: Path, monkeypatch: pyt
     ]
     (axes,) = kept["average_fitness"].axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("generation of the phase", "fitness (validation accuracy)")
+    kept = drawn([*SMALL, row(1, 1, 4, 0.9, "stopped")], tmp_path, monkeypatch)
+    assert kept["best_fitness"].texts[-1].get_text() == "left out: 1 of 9 individuals that stopped early"
+    assert kept["best_fitness"].texts[-3].get_text().startswith("ring: the highest, 0.8750"), "what stopped is not best"
     kept = drawn([*history(2, 2, 4), row(1, 1, 4, 0.5)], tmp_path, monkeypatch)
     words = " ".join(text.get_text() for text in kept["best_fitness"].texts)
     assert "n = 4 to 5" in words
