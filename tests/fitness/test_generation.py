@@ -229,6 +229,15 @@ def test_evaluate_of_parents_to_be_keeps_their_weights_wherever_they_stopped(
     assert not bench.weights.has(outcomes[3].request.digest)
 
 
+def test_evaluate_of_parents_to_be_that_go_on_keeps_their_last_weights_alone(
+    open_bench: Any, requests: list[Request]
+) -> None:
+    bench = open_bench(rungs=(1, 2))
+    outcomes = bench.evaluate(requests[1:2], keep={requests[1].trajectory})
+    assert outcomes[1].request.num_epochs == 4
+    assert [bench.weights.has(requests[1].until(epochs).digest) for epochs in (1, 2, 4)] == [False, False, True]
+
+
 def test_num_unknown_of_a_ledger_that_knows_some_counts_the_others(open_bench: Any, requests: list[Request]) -> None:
     open_bench(rungs=(1,)).evaluate(requests[:2])
     bench = open_bench(rungs=(1,))

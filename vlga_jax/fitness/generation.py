@@ -109,6 +109,8 @@ class Generations:
             reached: dict[str, float] = {}
             for name, evaluation, known in self._stage(alive, epoch, trained, keep_from, keep):
                 records[name].append((evaluation, known))
+                if trained and name in keep:  # what it is judged by now takes the place of these weights
+                    self._evaluator.weights.drop(alive[name].until(trained).digest)
                 if evaluation.status == OK:
                     reached[name] = evaluation.fitness
                 if evaluation.status != OK or epoch == self._stages[-1]:
