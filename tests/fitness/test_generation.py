@@ -178,6 +178,14 @@ def test_evaluate_with_a_reference_of_another_phase_stops_nobody(open_bench: Any
     assert bench.evaluate([requests[0]], phase=1)[0].status == "ok"
 
 
+def test_evaluate_with_a_reference_leaves_out_the_accuracy_of_who_failed(
+    open_bench: Any, requests: list[Request]
+) -> None:
+    bench = open_bench({1: ("diverged",) * 4}, quantile=0.5)
+    bench.evaluate([requests[1], requests[3]])
+    assert bench.evaluate([requests[0]])[0].request.num_epochs == 1, "0.1 is below 0.2, not below half of it"
+
+
 def test_evaluate_within_a_budget_of_epochs_leaves_out_whom_it_does_not_reach(
     open_bench: Any, requests: list[Request]
 ) -> None:
