@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import default, digits
 from vlga_jax.checks import InputError
+from vlga_jax.genome.space import make_search_space
 from vlga_jax.run.laboratory import parse_config
 from vlga_jax.run.pipeline import run
 
@@ -50,3 +53,14 @@ def test_strategy_that_is_none_is_an_input_error(strategy: str) -> None:
     config.search.strategy = strategy
     with pytest.raises(InputError, match=r"config\.search\.strategy=.*must be one of aging, .*, hill_climbing"):
         parse_config(config.to_dict())
+
+
+def test_ant_colony_of_ants_that_all_stopped_early_lays_no_pheromone() -> None:
+    config = digits.get_config()
+    config.search = default.ant_colony()
+    checked = parse_config(config.to_dict())
+    strategy, key = checked.search.make(make_search_space(checked.space)), jax.random.key(0)
+    state = strategy.init(key)
+    after = strategy.tell(key, state, [-1.8] * config.search.num_ants)
+    assert after.best.fitness == -1.8
+    assert (np.stack([state.pheromone, after.pheromone]) > 0).all()
