@@ -1,6 +1,7 @@
 """Every strategy on the digits, to the end, at tiny size."""
 
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -64,3 +65,16 @@ def test_ant_colony_of_ants_that_all_stopped_early_lays_no_pheromone() -> None:
     after = strategy.tell(key, state, [-1.8] * config.search.num_ants)
     assert after.best.fitness == -1.8
     assert (np.stack([state.pheromone, after.pheromone]) > 0).all()
+
+
+@pytest.mark.parametrize("winner", ["last_phase", "best_phase"])
+def test_vlga_of_a_phase_that_the_budget_did_not_reach_takes_the_winner_of_the_one_before(winner: str) -> None:
+    config = digits.get_config()
+    config.search.winner = winner
+    checked = parse_config(config.to_dict())
+    strategy, key = checked.search.make(make_search_space(checked.space)), jax.random.key(0)
+    state = strategy.init(key)
+    while state.phase == 0:
+        state = strategy.tell(key, state, [0.5] * config.search.population_size)
+    state = strategy.tell(key, state, [math.nan] * config.search.population_size)
+    assert strategy.winner(state).place.phase == 0
