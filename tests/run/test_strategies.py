@@ -78,3 +78,19 @@ def test_vlga_of_a_phase_that_the_budget_did_not_reach_takes_the_winner_of_the_o
         state = strategy.tell(key, state, [0.5] * config.search.population_size)
     state = strategy.tell(key, state, [math.nan] * config.search.population_size)
     assert strategy.winner(state).place.phase == 0
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "message"),
+    [
+        ("stopping", {"rungs": (9,)}, r"config\.stopping\.rungs=\(9,\): must all be below fitness\.epochs=4"),
+        ("stopping", {"rungs": (2, 1)}, r"config\.stopping\.rungs=\(2, 1\): must ascend"),
+        ("budget", {"epochs": 3}, r"config\.budget\.epochs=3: must be at least 4"),
+        ("search", default.large_scale().to_dict(), r"config\.space\.first_block_has_b=True: must be false"),
+    ],
+)
+def test_parse_config_of_fields_that_do_not_go_together_names_one(group: str, changes: object, message: str) -> None:
+    values = digits.get_config().to_dict()
+    values[group] = changes if group == "search" else {**values[group], **changes}  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=message):
+        parse_config(values)

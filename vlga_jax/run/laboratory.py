@@ -54,7 +54,7 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
     """Returns the checked configuration; `search.strategy` names the file that says what `search` holds.
 
     Raises:
-      InputError: a field is unknown, missing, of the wrong type or out of its range.
+      InputError: a field is unknown, missing, of the wrong type or out of its range, or fields do not go together.
     """
     search, file = values.get("search"), "vlga"
     if isinstance(search, Mapping):
@@ -63,9 +63,14 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
         strategies = [name for name in names if name not in _NO_STRATEGIES]
         if file not in strategies:
             raise InputError("config.search.strategy", file, f"must be one of {', '.join(strategies)}")
-    return parse(
+    config = parse(
         RunConfig, values, groups={"search": importlib.import_module(f"{evolution.__name__}.{file}").SearchConfig}
     )
+    config.search.make(make_search_space(config.space))
+    first, *_ = config.stopping.stages(config.fitness.epochs)
+    if 0 < config.budget.epochs < first:
+        raise InputError("config.budget.epochs", config.budget.epochs, f"must be at least {first}: one network's first")
+    return config
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
