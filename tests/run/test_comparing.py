@@ -167,3 +167,12 @@ def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:
     config.strategies.vlga.data = {"num_train_examples": 90}
     with pytest.raises(InputError, match=r"config\.data\.num_train_examples=90: must be 100, as for the others"):
         compare(parse_comparison(config.to_dict()), tmp_path)
+
+
+def test_compare_of_strategies_with_other_limits_is_refused(tmp_path: Path) -> None:
+    config = tiny()
+    config.strategies = ConfigDict({"vlga": config.strategies.vlga, "vlga_small": config.strategies.vlga_rungs})
+    config.strategies.vlga_small.fitness = {"max_parameters": 1}
+    config.compare.reference, config.compare.num_seeds = "vlga", 1
+    with pytest.raises(InputError, match=r"config\.fitness\.max_parameters=.*must be .*, as for the others"):
+        compare(parse_comparison(config.to_dict()), tmp_path)

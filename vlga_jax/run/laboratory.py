@@ -27,10 +27,14 @@ from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import Examples
 
-# What a `LocalExecutor` is made of, and what results depend on; empty is every field.
-_OF_EXECUTOR: Mapping[str, Sequence[str]] = {
+# What a `LocalExecutor` and a `Ledger` are made of, and what results depend on; empty is every field. A digest does not
+# say the limits, so a network rejected under one search's would be known as rejected to the others.
+_SHARED: Mapping[str, Sequence[str]] = {
     "data": (),
-    "fitness": ("features", "layers", "compile_threads", "deterministic"),
+    "fitness": (
+        *("features", "layers", "compile_threads", "deterministic", "ledger", "any_environment"),
+        *("max_seconds", "max_parameters", "max_flops"),
+    ),
 }
 _NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
 
@@ -132,9 +136,9 @@ class Laboratory:
           directory: of its weights.
 
         Raises:
-          InputError: it would need other data or another executor.
+          InputError: it would need other data, another executor or ledger, or other limits.
         """
-        for group, names in _OF_EXECUTOR.items():
+        for group, names in _SHARED.items():
             for name in names or [field.name for field in dataclasses.fields(getattr(config, group))]:
                 own, other = (getattr(getattr(each, group), name) for each in (self.config, config))
                 if own != other:
