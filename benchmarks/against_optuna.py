@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from vlga_jax.run.report.comparison import RunRecord, write_tables
-from vlga_jax.run.report.comparison_figures import write_comparison_figures
 
 from benchmarks.images import choose_images
 from experiments import compare_optuna
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import parse_comparison, record_from_json
 from vlga_jax.run.laboratory import RunConfig
+from vlga_jax.run.report.comparison import RunRecord, write_tables
+from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.training.data import load_test_data, load_training_data
 
 _FLAGS = flags.FLAGS

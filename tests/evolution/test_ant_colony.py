@@ -175,8 +175,8 @@ def test_pheromone_of_greedy_ants_by_hand() -> None:
 
 def test_run_grows_by_a_block_an_iteration_up_to_its_depth() -> None:
     iterations, last = play(colony())
-    assert [state.paths.shape for state, _ in iterations] == [(4, depth, 12) for depth in (1, 2, 3, 3, 3)]
-    assert last.pheromone.shape == (3, 12, 7, 7)
+    assert [state.paths.shape for state, _ in iterations] == [(4, depth, SPACE.num_genes) for depth in (1, 2, 3, 3, 3)]
+    assert last.pheromone.shape == (3, SPACE.num_genes, 7, 7)
     for number, (_, proposals) in enumerate(iterations):
         assert [(one.place, one.origin) for one in proposals] == [(Place(0, number, ant), "ant") for ant in range(4)]
         for one in proposals:
@@ -259,9 +259,9 @@ def test_run_gives_every_ant_of_every_iteration_draws_of_its_own_key() -> None:
     first = strategy.init(KEY)
     second = strategy.tell(KEY, first, [np.nan] * 5)
     assert len(np.unique(np.concatenate([first.paths, second.paths]), axis=0)) == 10
-    untouched = np.full((1, 12, 7, 7), 0.1)  # the same for all, where all fail
+    untouched = np.full((1, SPACE.num_genes, 7, 7), 0.1)  # the same for all, where all fail
     for iteration, ant in itertools.product(range(2), range(5)):
-        draws = np.asarray(jax.random.uniform(stream(KEY, "ant", iteration, ant), (1, 12, 2)), np.float64)
+        draws = np.asarray(jax.random.uniform(stream(KEY, "ant", iteration, ant), (1, SPACE.num_genes, 2)), np.float64)
         alone = walk(untouched, SPACE.free(0)[None], SPACE.num_choices, draws, greediness=0.5)
         np.testing.assert_array_equal((first, second)[iteration].paths[ant], alone)
 

@@ -178,6 +178,14 @@ def test_evaluate_with_a_reference_of_another_phase_stops_nobody(open_bench: Any
     assert bench.evaluate([requests[0]], phase=1)[0].status == "ok"
 
 
+def test_evaluate_with_a_reference_leaves_out_the_accuracy_of_who_failed(
+    open_bench: Any, requests: list[Request]
+) -> None:
+    bench = open_bench({1: ("diverged",) * 4}, quantile=0.5)
+    bench.evaluate([requests[1], requests[3]])
+    assert bench.evaluate([requests[0]])[0].request.num_epochs == 1, "0.1 is below 0.2, not below half of it"
+
+
 def test_evaluate_within_a_budget_of_epochs_leaves_out_whom_it_does_not_reach(
     open_bench: Any, requests: list[Request]
 ) -> None:
@@ -227,6 +235,15 @@ def test_evaluate_of_parents_to_be_keeps_their_weights_wherever_they_stopped(
     outcomes = bench.evaluate(requests, keep={requests[0].trajectory})
     assert bench.weights.has(outcomes[0].request.digest)
     assert not bench.weights.has(outcomes[3].request.digest)
+
+
+def test_evaluate_of_parents_to_be_that_go_on_keeps_their_last_weights_alone(
+    open_bench: Any, requests: list[Request]
+) -> None:
+    bench = open_bench(rungs=(1, 2))
+    outcomes = bench.evaluate(requests[1:2], keep={requests[1].trajectory})
+    assert outcomes[1].request.num_epochs == 4
+    assert [bench.weights.has(requests[1].until(epochs).digest) for epochs in (1, 2, 4)] == [False, False, True]
 
 
 def test_num_unknown_of_a_ledger_that_knows_some_counts_the_others(open_bench: Any, requests: list[Request]) -> None:

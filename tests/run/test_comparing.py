@@ -94,6 +94,22 @@ def test_compare_with_more_seeds_adds_to_what_is_there(tmp_path: Path) -> None:
         compare(parse_comparison(config.to_dict()), tmp_path)
 
 
+def test_compare_of_a_longer_search_or_another_winner_takes_no_record_of_the_one_before(tmp_path: Path) -> None:
+    config = tiny()
+    config.strategies = ConfigDict({"vlga": config.strategies.vlga})
+    config.compare.reference, config.compare.num_seeds, config.compare.budget_epochs = "vlga", 1, 1000
+    config.strategies.vlga.search.num_phases = 1
+    (short,) = compare(parse_comparison(config.to_dict()), tmp_path)
+    config.strategies.vlga.search.num_phases = 2
+    (long,) = compare(parse_comparison(config.to_dict()), tmp_path)
+    assert {phase for phase, *_ in short.generations} == {0} and {phase for phase, *_ in long.generations} == {0, 1}
+    config.strategies.vlga.search.winner = "last_phase"
+    record = tmp_path / "runs" / "vlga-0" / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "test_accuracy": -1.0}))
+    (other,) = compare(parse_comparison(config.to_dict()), tmp_path)
+    assert other.test_accuracy >= 0
+
+
 def test_record_from_json_of_a_record_restores_it(tmp_path: Path) -> None:
     config = tiny()
     config.compare.num_seeds, config.compare.crossovers = 1, ()
@@ -150,4 +166,13 @@ def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:
     config = tiny()
     config.strategies.vlga.data = {"num_train_examples": 90}
     with pytest.raises(InputError, match=r"config\.data\.num_train_examples=90: must be 100, as for the others"):
+        compare(parse_comparison(config.to_dict()), tmp_path)
+
+
+def test_compare_of_strategies_with_other_limits_is_refused(tmp_path: Path) -> None:
+    config = tiny()
+    config.strategies = ConfigDict({"vlga": config.strategies.vlga, "vlga_small": config.strategies.vlga_rungs})
+    config.strategies.vlga_small.fitness = {"max_parameters": 1}
+    config.compare.reference, config.compare.num_seeds = "vlga", 1
+    with pytest.raises(InputError, match=r"config\.fitness\.max_parameters=.*must be .*, as for the others"):
         compare(parse_comparison(config.to_dict()), tmp_path)

@@ -1,12 +1,16 @@
 """Every strategy on the digits, to the end, at tiny size."""
 
 import json
+import math
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import default, digits
 from vlga_jax.checks import InputError
+from vlga_jax.genome.space import make_search_space
 from vlga_jax.run.laboratory import parse_config
 from vlga_jax.run.pipeline import run
 
@@ -50,3 +54,43 @@ def test_strategy_that_is_none_is_an_input_error(strategy: str) -> None:
     config.search.strategy = strategy
     with pytest.raises(InputError, match=r"config\.search\.strategy=.*must be one of aging, .*, hill_climbing"):
         parse_config(config.to_dict())
+
+
+def test_ant_colony_of_ants_that_all_stopped_early_lays_no_pheromone() -> None:
+    config = digits.get_config()
+    config.search = default.ant_colony()
+    checked = parse_config(config.to_dict())
+    strategy, key = checked.search.make(make_search_space(checked.space)), jax.random.key(0)
+    state = strategy.init(key)
+    after = strategy.tell(key, state, [-1.8] * config.search.num_ants)
+    assert after.best.fitness == -1.8
+    assert (np.stack([state.pheromone, after.pheromone]) > 0).all()
+
+
+@pytest.mark.parametrize("winner", ["last_phase", "best_phase"])
+def test_vlga_of_a_phase_that_the_budget_did_not_reach_takes_the_winner_of_the_one_before(winner: str) -> None:
+    config = digits.get_config()
+    config.search.winner = winner
+    checked = parse_config(config.to_dict())
+    strategy, key = checked.search.make(make_search_space(checked.space)), jax.random.key(0)
+    state = strategy.init(key)
+    while state.phase == 0:
+        state = strategy.tell(key, state, [0.5] * config.search.population_size)
+    state = strategy.tell(key, state, [math.nan] * config.search.population_size)
+    assert strategy.winner(state).place.phase == 0
+
+
+@pytest.mark.parametrize(
+    ("group", "changes", "message"),
+    [
+        ("stopping", {"rungs": (9,)}, r"config\.stopping\.rungs=\(9,\): must all be below fitness\.epochs=4"),
+        ("stopping", {"rungs": (2, 1)}, r"config\.stopping\.rungs=\(2, 1\): must ascend"),
+        ("budget", {"epochs": 3}, r"config\.budget\.epochs=3: must be at least 4"),
+        ("search", default.large_scale().to_dict(), r"config\.space\.first_block_has_b=True: must be false"),
+    ],
+)
+def test_parse_config_of_fields_that_do_not_go_together_names_one(group: str, changes: object, message: str) -> None:
+    values = digits.get_config().to_dict()
+    values[group] = changes if group == "search" else {**values[group], **changes}  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=message):
+        parse_config(values)

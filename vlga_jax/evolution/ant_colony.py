@@ -201,6 +201,8 @@ class AntColony:
         best: Champion | None = fitter(state.best, self.ask(state), fitness)
         if best is None or best.fitness == -math.inf:
             return self._sent(key, state.iteration + 1, state.pheromone, None)
+        if best.fitness < 0:  # all stopped early: told less than any accuracy, and pheromone is in accuracies
+            return self._sent(key, state.iteration + 1, state.pheromone, best)
         path = np.asarray(best.chromosome.genes)
         rate = self.config.pheromone_evaporation
         pheromone = moved(state.pheromone, path, self._free(len(path)), rate=rate, towards=best.fitness)

@@ -160,7 +160,7 @@ class VLGA:
         return ()
 
     def winner(self, state: VLGAState) -> Champion:
-        """Returns the champion to train to convergence; a rejected phase has none.
+        """Returns the champion to train to convergence; a phase has none that is rejected or that nobody finished.
 
         Raises:
           IndexError: everything failed from the start.
@@ -168,6 +168,7 @@ class VLGA:
         accepted = self.champions(state)
         if state.rejected:
             accepted = accepted[:-1]
+        accepted = tuple(champion for champion in accepted if champion.fitness > -math.inf)
         if self.config.winner == "last_phase":
             return accepted[-1]
         return max(accepted, key=lambda champion: champion.fitness)

@@ -109,6 +109,8 @@ class Generations:
             reached: dict[str, float] = {}
             for name, evaluation, known in self._stage(alive, epoch, trained, keep_from, keep):
                 records[name].append((evaluation, known))
+                if trained and name in keep:  # what it is judged by now takes the place of these weights
+                    self._evaluator.weights.drop(alive[name].until(trained).digest)
                 if evaluation.status == OK:
                     reached[name] = evaluation.fitness
                 if evaluation.status != OK or epoch == self._stages[-1]:
@@ -132,7 +134,8 @@ class Generations:
             if self._budget.seconds and self._seconds > self._budget.seconds:
                 return
             self.epochs += epoch - trained
-            self._curves.setdefault(name, {})[epoch] = evaluation.fitness
+            if evaluation.status == OK:  # a failed one has no accuracy that others could fall below
+                self._curves.setdefault(name, {})[epoch] = evaluation.fitness
             whole = evaluation.status == OK and epoch == self._stages[-1]
             self.points.append((self.epochs, self._seconds, evaluation.fitness if whole else math.nan))
             yield name, evaluation, known

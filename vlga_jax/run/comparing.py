@@ -144,12 +144,13 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 
 def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> RunRecord:
-    """One run's record, read where the run is complete."""
+    """One run's record, read where the run is complete as it is configured now."""
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     path = directory / "record.json"
     with workdir.opened(directory, plain):
-        if path.is_file():
+        if path.is_file() and workdir.holds(directory, plain):
             return record_from_json(path.read_text())
+        path.unlink(missing_ok=True)  # of what the run was before: longer now, or with another winner
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
             found = pipeline.search(own, directory, NullListener())

@@ -27,10 +27,14 @@ from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import Examples
 
-# What a `LocalExecutor` is made of, and what results depend on; empty is every field.
-_OF_EXECUTOR: Mapping[str, Sequence[str]] = {
+# What a `LocalExecutor` and a `Ledger` are made of, and what results depend on; empty is every field. A digest does not
+# say the limits, so a network rejected under one search's would be known as rejected to the others.
+_SHARED: Mapping[str, Sequence[str]] = {
     "data": (),
-    "fitness": ("features", "layers", "compile_threads", "deterministic"),
+    "fitness": (
+        *("features", "layers", "compile_threads", "deterministic", "ledger", "any_environment"),
+        *("max_seconds", "max_parameters", "max_flops"),
+    ),
 }
 _NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
 
@@ -54,7 +58,7 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
     """Returns the checked configuration; `search.strategy` names the file that says what `search` holds.
 
     Raises:
-      InputError: a field is unknown, missing, of the wrong type or out of its range.
+      InputError: a field is unknown, missing, of the wrong type or out of its range, or fields do not go together.
     """
     search, file = values.get("search"), "vlga"
     if isinstance(search, Mapping):
@@ -63,9 +67,14 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
         strategies = [name for name in names if name not in _NO_STRATEGIES]
         if file not in strategies:
             raise InputError("config.search.strategy", file, f"must be one of {', '.join(strategies)}")
-    return parse(
+    config = parse(
         RunConfig, values, groups={"search": importlib.import_module(f"{evolution.__name__}.{file}").SearchConfig}
     )
+    config.search.make(make_search_space(config.space))
+    first, *_ = config.stopping.stages(config.fitness.epochs)
+    if 0 < config.budget.epochs < first:
+        raise InputError("config.budget.epochs", config.budget.epochs, f"must be at least {first}: one network's first")
+    return config
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,9 +136,9 @@ class Laboratory:
           directory: of its weights.
 
         Raises:
-          InputError: it would need other data or another executor.
+          InputError: it would need other data, another executor or ledger, or other limits.
         """
-        for group, names in _OF_EXECUTOR.items():
+        for group, names in _SHARED.items():
             for name in names or [field.name for field in dataclasses.fields(getattr(config, group))]:
                 own, other = (getattr(getattr(each, group), name) for each in (self.config, config))
                 if own != other:

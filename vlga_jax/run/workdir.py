@@ -76,6 +76,12 @@ def settle(workdir: Path, config: Mapping[str, Any], data: str) -> None:
     write_atomically(path, json.dumps(whole, indent=2, sort_keys=True) + "\n")
 
 
+def holds(workdir: Path, config: Mapping[str, Any]) -> bool:
+    """Returns whether the last run in an opened directory that could start had this very configuration."""
+    path = workdir / "config.json"
+    return path.is_file() and {**_read(path), _FINGERPRINT: None} == {**config, _FINGERPRINT: None}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
