@@ -87,7 +87,7 @@ class Request:
       num_inherited: its leading blocks that are inherited and frozen.
       inherited_from: digest of the request whose weights it starts from; None if it starts afresh.
       sources: for each block, the block of `inherited_from` whose weights it starts from, where shapes agree; None
-        where it is fresh, or in place of all where nothing but the frozen blocks is inherited.
+        where it is fresh; the head's go along where shapes agree. None in place of all: only the frozen blocks do.
       recipe: how the rest is trained.
       train_epochs: after how many of the recipe's epochs it is judged; None is all of them.
       limits: what it may cost.

@@ -20,7 +20,7 @@ class BudgetConfig:
     """When a search ends, whatever its strategy still wants; 0 is no limit.
 
     Attributes:
-      epochs: of training, over all different networks of the search.
+      epochs: of training, over all different networks of the search; one that fails counts as if it had not.
       seconds: that evaluations took, one after the other; a network that is not evaluated by then does not count. The
         results then depend on the machine, and are replayed from the ledger.
     """
