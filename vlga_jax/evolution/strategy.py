@@ -34,7 +34,7 @@ class Proposal:
       parent_a, parent_b: places in the previous generation; None where there is none.
       inherits: the individual whose weights it starts from; None if it starts afresh.
       sources: for each block, the block of `inherits` whose weights it starts from, where shapes agree, and trains on;
-        None where a block is fresh; the head's go along where their shapes agree. None instead of a tuple: all blocks of
+        None where a block is fresh; the head's go along where shapes agree. None instead of a tuple: all blocks of
         `inherits` are its first ones, frozen.
       learning_rate_factor: of the recipe's learning rate.
       may_be_parent: whether a later individual may inherit its weights however fit it is; else only a champion's are
