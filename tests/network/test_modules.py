@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ACTIVATIONS, ConvBlock, ConvNet, pool
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
@@ -345,14 +346,17 @@ def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_floa
     block = BlockSpec(ConvSpec(8, 3, True), PoolSpec("average", 2), ConvSpec(8, 1, False), True, 0.0)
     spec = two_blocks("relu", "average", (6, 6), block, block)
     images = jax.random.uniform(jax.random.key(0), (16, *spec.input_shape))
-    variables = ConvNet(spec, layers, "bfloat16").init(jax.random.key(1), images, train=False)
-    chex.assert_trees_all_equal_dtypes(variables, ConvNet(spec).init(jax.random.key(1), images, train=False))
-    half, updated = ConvNet(spec, layers, "bfloat16").apply(variables, images, train=True, mutable=["batch_stats"])
-    exact, _ = ConvNet(spec, layers).apply(variables, images, train=True, mutable=["batch_stats"])
+    nets = [ConvNet(spec, layers, precision) for precision in ("bfloat16", "float32")]
+    made = [jax.eval_shape(lambda net=net: net.init(jax.random.key(1), images, train=False)) for net in nets]
+    assert jax.tree.map(lambda leaf: leaf.dtype, made[0]) == jax.tree.map(lambda leaf: leaf.dtype, made[1])
+    variables = initialise(jax.random.key(1), spec)
+    apply = jax.jit(lambda net: net.apply(variables, images, train=True, mutable=["batch_stats"]), static_argnums=0)
+    (half, updated), (exact, _) = (apply(net) for net in nets)
     assert {leaf.dtype for leaf in jax.tree.leaves((half, updated))} == {np.dtype("float32")}
     np.testing.assert_allclose(half, exact, rtol=0, atol=0.05 * float(jnp.abs(exact).max()))
     assert (half != exact).any(), "precision is heeded"
-    inner = ConvBlock(block, "relu", layers).init_with_output(
-        jax.random.key(2), images.astype(jnp.bfloat16), train=False
-    )[0]
+    inner = jax.eval_shape(
+        lambda x: ConvBlock(block, "relu", layers).init_with_output(jax.random.key(2), x, train=False)[0],
+        images.astype(jnp.bfloat16),
+    )
     assert inner.dtype == jnp.bfloat16

@@ -34,9 +34,13 @@ def outputs_and_gradients(norm: Any, x: jax.Array) -> Any:
         module = made(norm, use_running_average=False)
         return module.apply({**variables, "params": params}, x, mutable=["batch_stats"])
 
-    outputs, pull, updated = jax.vjp(apply, x, variables["params"], has_aux=True)
-    gradient = jnp.cos(jnp.arange(outputs.size, dtype=jnp.float32)).reshape(outputs.shape)
-    return outputs, updated, pull(gradient.astype(jnp.bfloat16).astype(outputs.dtype))  # exact in both precisions
+    @jax.jit  # operation by operation each is a program of its own
+    def compute(x: jax.Array, params: Any) -> Any:
+        outputs, pull, updated = jax.vjp(apply, x, params, has_aux=True)
+        gradient = jnp.cos(jnp.arange(outputs.size, dtype=jnp.float32)).reshape(outputs.shape)
+        return outputs, updated, pull(gradient.astype(jnp.bfloat16).astype(outputs.dtype))  # exact in both precisions
+
+    return compute(x, variables["params"])
 
 
 @pytest.mark.parametrize("shape", [(256, 8, 8, 32), (7, 5, 3, 1), (4, 1, 1, 512), (2, 32, 32, 3)])
@@ -60,6 +64,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
         x, variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (normal(0, 3, 2, 2, 2), some_variables(2)))
         weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float64)).reshape(x.shape)
 
+        @jax.jit
         def loss(x: jax.Array) -> jax.Array:
             module = made(BatchNorm, use_running_average=False)
             return (module.apply(variables, x, mutable=["batch_stats"])[0] * weights).sum()

@@ -58,10 +58,12 @@ def without_seconds(record: Any) -> Any:
 
 
 def test_compare_to_the_end_gives_every_strategy_the_same_budget_and_is_read_when_repeated(tmp_path: Path) -> None:
-    comparison = parse_comparison(tiny().to_dict())
+    config = tiny()
+    config.compare.num_seeds = 1
+    comparison = parse_comparison(config.to_dict())
     records = compare(comparison, tmp_path / "one")
     assert [(record.strategy, record.seed) for record in records] == [
-        (name, seed) for seed in (0, 1) for name in ("random_search", "vlga", "vlga_rungs")
+        (name, 0) for name in ("random_search", "vlga", "vlga_rungs")
     ]
     assert {record.epochs for record in records} == {6}
     assert all(0 <= record.test_accuracy <= 1 for record in records)

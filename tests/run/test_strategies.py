@@ -21,7 +21,7 @@ SMALL = {
     "aging": {"num_convolutions": 2, "population_size": 2, "sample_size": 2, "num_children": 1, "num_cycles": 2},
     "hill_climbing": {"num_convolutions": 2, "num_neighbours": 2, "num_steps": 1},
     "large_scale": {"population_size": 3, "num_children": 1, "num_cycles": 5, "max_convolutions": 2},
-    "ant_colony": {"num_ants": 3, "max_depth": 2, "num_iterations": 3},
+    "ant_colony": {"num_ants": 2, "max_depth": 2, "num_iterations": 3},
 }
 
 
