@@ -274,6 +274,20 @@ def test_configure_backend_keeps_programs_in_the_users_cache(
     configure_backend(config_of("--config.fitness.deterministic=false"))
     assert Path(updated["jax_compilation_cache_dir"]).is_relative_to(tmp_path)
     assert updated["jax_persistent_cache_min_compile_time_secs"] == 0
+    assert "jax_compilation_cache_max_size" not in updated  # slow; the directory is trimmed instead
+
+
+def test_configure_backend_removes_old_programs(
+    updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("vlga_jax.config._CACHED_PROGRAM_BYTES", 1)
+    configure_backend(config_of())
+    programs = Path(updated["jax_compilation_cache_dir"])
+    programs.mkdir(parents=True)
+    (programs / "program-cache").write_bytes(b"xx")
+    configure_backend(config_of())
+    assert not list(programs.iterdir())
 
 
 def test_configure_backend_pins_what_results_depend_on(updated: dict[str, Any]) -> None:

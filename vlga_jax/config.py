@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.checks import KINDS, InputError
 from vlga_jax.training.processor import processor
-from vlga_jax.training.user_cache import user_cache
+from vlga_jax.training.user_cache import trim, user_cache
 
 if TYPE_CHECKING:
     import vlga_jax.run.laboratory  # imports JAX
@@ -31,6 +31,7 @@ _PINNED = {
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
 }
+_CACHED_PROGRAM_BYTES = 4 * 1024**3  # of one kind of processor
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
@@ -130,8 +131,9 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # By processor: JAX's cache does not tell them apart, and a home directory may be shared by unlike machines.
-        jax.config.update("jax_compilation_cache_dir", str(user_cache() / "xla" / processor()))
-        jax.config.update("jax_compilation_cache_max_size", 4 * 1024**3)
+        programs = user_cache() / "xla" / processor()
+        trim(programs, _CACHED_PROGRAM_BYTES)
+        jax.config.update("jax_compilation_cache_dir", str(programs))
     for name, value in _PINNED.items():
         jax.config.update(name, value)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from vlga_jax.training.user_cache import user_cache
+from vlga_jax.training.user_cache import trim, user_cache
 
 
 def test_user_cache_follows_xdg_and_else_lies_in_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -10,3 +11,30 @@ def test_user_cache_follows_xdg_and_else_lies_in_the_home(monkeypatch: pytest.Mo
     for value, expected in (("/elsewhere", "/elsewhere/vlga_jax"), ("", "/home/someone/.cache/vlga_jax")):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert user_cache() == Path(expected)
+
+
+def test_trim_removes_what_was_used_longest_ago(tmp_path: Path) -> None:
+    for name, used, size in (("old", 100, 30), ("new", 300, 30), ("middle", 200, 30)):
+        (tmp_path / name).write_bytes(b"x" * size)
+        os.utime(tmp_path / name, (used, 50))
+    (tmp_path / "below").mkdir()
+
+    trim(tmp_path, 90)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "middle", "new", "old"]
+    trim(tmp_path, 60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "middle", "new"]
+    trim(tmp_path, 59)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "new"]
+
+
+def test_trim_counts_writing_as_use(tmp_path: Path) -> None:
+    for name, read, written in (("written", 100, 300), ("read", 200, 100)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (read, written))
+    trim(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["written"]
+
+
+def test_trim_of_nothing_does_nothing(tmp_path: Path) -> None:
+    trim(tmp_path / "missing", 0)
+    assert not (tmp_path / "missing").exists()
