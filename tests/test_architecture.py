@@ -8,7 +8,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "vlga_jax"
-WINGS = ("checks", "keys", "genome", "evolution", "network", "training", "fitness", "run", "config", "compare")
+WINGS = (
+    "checks",
+    "shapes",
+    "keys",
+    "genome",
+    "evolution",
+    "network",
+    "training",
+    "fitness",
+    "run",
+    "config",
+    "compare",
+)
 """A wing imports itself, those before it and `__version__`; `vlga_jax/__init__.py` imports any."""
 OUTSIDE = ("main", "experiments", "benchmarks", "tests")
 """What stands on the package, so that the package never imports it."""

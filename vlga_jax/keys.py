@@ -3,7 +3,8 @@
 import zlib
 
 import jax
-from jaxtyping import Array, PRNGKeyArray
+
+from vlga_jax.shapes import Array, PRNGKeyArray
 
 
 def stream(key: PRNGKeyArray, purpose: str, *places: int | Array) -> PRNGKeyArray:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
@@ -19,6 +18,7 @@ from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import Array, Float, Int, PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)

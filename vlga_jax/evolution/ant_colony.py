@@ -17,13 +17,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from vlga_jax.checks import knob
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import Array, Bool, Float, Int, PRNGKeyArray
 
 Pheromone = Float[np.ndarray, "max_depth genes choices choices"]
 """Of the edge to a gene's choice (last) from the choice taken in the layer before (last but one)."""

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
 
 from vlga_jax.evolution import selection, variation
 from vlga_jax.genome.chromosome import Population
+from vlga_jax.shapes import Array, Int, PRNGKeyArray
 
 ORIGINS = ("initial", "survivor", "mutant", "child")
 _SURVIVOR, _MUTANT, _CHILD = 1, 2, 3

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
@@ -20,6 +19,7 @@ from vlga_jax.genome.chromosome import Population
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)

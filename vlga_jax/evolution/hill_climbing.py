@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from vlga_jax.checks import knob
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
@@ -17,6 +16,7 @@ from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)

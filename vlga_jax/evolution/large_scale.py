@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.large_scale_mutations import Individual, make_initial, mutate
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import Array, Float, Int, PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import Choice, SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import PRNGKeyArray
 
 MAX_DOUBLINGS = 10
 """A learning rate's factor lies within 2**-10 and 2**10."""

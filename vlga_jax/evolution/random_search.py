@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
@@ -16,6 +15,7 @@ from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Selection: who survives a generation, and who becomes a parent. Pure functions of explicit keys."""
 
-import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from vlga_jax.shapes import Array, Bool, Float, Int, PRNGKeyArray, assert_equal_shape
 
 
 def rank(fitness: Float[Array, " population"]) -> Int[Array, " population"]:
@@ -51,7 +51,7 @@ def parent_log_weights(
     Source:
       The report's "modified crossover" is softmax(fitness), temperature 1; Xiao et al. 2020 choose uniformly.
     """
-    chex.assert_equal_shape([fitness, survives])
+    assert_equal_shape([fitness, survives])
     known = jnp.nan_to_num(fitness)
     # Relative to the fittest: float32 has no room for noise beside fitness / temperature if the temperature is small.
     best = jnp.max(known, where=survives, initial=-jnp.inf)

@@ -9,10 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from jaxtyping import PRNGKeyArray
-
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace
+from vlga_jax.shapes import PRNGKeyArray
 
 
 class Place(NamedTuple):

@@ -1,9 +1,9 @@
 """Variation: mutation and crossover of one row of genes or one pair. `jax.vmap` lifts them to a population."""
 
-import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from vlga_jax.shapes import Array, Bool, Int, PRNGKeyArray, assert_equal_shape
 
 Genes = Int[Array, " genes"]
 
@@ -21,7 +21,7 @@ def mutate(key: PRNGKeyArray, genes: Genes, num_choices: Int[Array, " genes"], f
       Xiao et al. 2020, section 3.2. The sources redraw among all choices, so that a mutation can leave the chromosome
       as it was; here the old choice is left out.
     """
-    chex.assert_equal_shape([genes, num_choices, free])
+    assert_equal_shape([genes, num_choices, free])
     key_gene, key_step = jax.random.split(key)
     chosen = jax.random.categorical(key_gene, jnp.where(free, 0.0, -jnp.inf))
     step = jax.random.randint(key_step, (), 1, jnp.maximum(num_choices[chosen], 2))
@@ -40,7 +40,7 @@ def uniform_crossover(key: PRNGKeyArray, parent_a: Genes, parent_b: Genes, free:
     Source:
       Xiao et al. 2020, section 3.2.
     """
-    chex.assert_equal_shape([parent_a, parent_b, free])
+    assert_equal_shape([parent_a, parent_b, free])
     from_b = jax.random.bernoulli(key, 0.5, parent_a.shape)
     return jnp.where(from_b & free, parent_b, parent_a)
 
@@ -56,7 +56,7 @@ def single_point_crossover(key: PRNGKeyArray, parent_a: Genes, parent_b: Genes, 
     Source:
       The report code: one cut, one child.
     """
-    chex.assert_equal_shape([parent_a, parent_b, free])
+    assert_equal_shape([parent_a, parent_b, free])
     place = jnp.cumsum(free) - 1  # of each free gene among the free ones
     cut = jax.random.randint(key, (), 1, jnp.maximum(free.sum(), 2))
     return jnp.where(free & (place >= cut), parent_b, parent_a)

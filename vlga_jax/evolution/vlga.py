@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
@@ -19,6 +18,7 @@ from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome, Population, sample_genes
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
+from vlga_jax.shapes import Array, PRNGKeyArray
 
 _ROUNDING = 1e-9  # 0.07 - 0.06 exceeds 0.01 in float64; one image more or less is a larger step than this
 

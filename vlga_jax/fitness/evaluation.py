@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
 
 from vlga_jax.checks import knob
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
+from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.processor import processor
 from vlga_jax.training.step import Recipe
 

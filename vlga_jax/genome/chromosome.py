@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
 
 from vlga_jax.genome.space import Choice, SearchSpace
+from vlga_jax.shapes import Array, Int, PRNGKeyArray
 
 
 @jax.tree_util.register_dataclass

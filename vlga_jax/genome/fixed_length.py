@@ -7,11 +7,11 @@ import dataclasses
 import functools
 
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
 
 from vlga_jax.checks import InputError
 from vlga_jax.genome.chromosome import Chromosome, sample_genes
 from vlga_jax.genome.space import SearchSpace
+from vlga_jax.shapes import Array, Int, PRNGKeyArray
 
 _SECOND = "include_b"
 

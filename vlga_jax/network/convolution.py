@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+
+from vlga_jax.shapes import Array, Float
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _CHUNK_BYTES = 1 << 20  # of the wider operand: what a core's own cache holds beside the rest

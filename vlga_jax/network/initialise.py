@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.shapes import Array, PRNGKeyArray
 
 _DRAW = 1 << 15  # values a call of the sampler draws
 _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
 
 from vlga_jax.network.convolution import tuned
 from vlga_jax.network.normalisation import BatchNorm
 from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.shapes import Array, Float, PRNGKeyArray
 
 Images = Float[Array, "batch height width channels"]
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+
+from vlga_jax.shapes import Array, Float
 
 Images = Float[Array, "batch height width channels"]
 PerChannel = Float[Array | np.ndarray, "channels"]

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
 
 from vlga_jax.checks import InputError
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
+from vlga_jax.shapes import Float, Int
 from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
 
 

@@ -68,11 +68,18 @@ def _run(
         found = search(lab, directory, listener)
         searched = time.perf_counter()
         lab.executor.release()
-        write_figures(found.rows, directory / "figures")
+        _draw(found, directory, listener)
         result = finish(found, lab, directory, listener)
     timing = _timing(found, started, searched)
     write_atomically(directory / "timing.json", json.dumps(timing, indent=2, sort_keys=True) + "\n")
     return result
+
+
+def _draw(found: SearchResult, directory: Path, listener: Listener) -> None:
+    try:
+        write_figures(found.rows, directory / "figures")
+    except ModuleNotFoundError as error:
+        listener.message(text=f"no figures are drawn: {str(error.name).partition('.')[0]} is not installed")
 
 
 def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult:

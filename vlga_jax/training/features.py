@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvBlock
 from vlga_jax.network.spec import BlockSpec, NetworkSpec
+from vlga_jax.shapes import Array
 from vlga_jax.training import memory
 from vlga_jax.training.fit import Examples
 from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images

@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from vlga_jax.keys import stream
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import memory
 from vlga_jax.training.step import (
     EVAL_BATCH_SIZE,

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.shapes import Array, Float, Int, PRNGKeyArray
 
 EVAL_BATCH_SIZE = 256  # images a batch wherever nothing is learnt
 

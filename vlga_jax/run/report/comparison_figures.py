@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from vlga_jax.checks import InputError
 from vlga_jax.run.report import canvas
@@ -24,6 +23,7 @@ from vlga_jax.run.report.comparison import (
 from vlga_jax.run.report.generation_figures import draw_generations
 from vlga_jax.run.report.lines import End, Mark, draw_curve, end_label, label_ends, make_marks, page_with_labels
 from vlga_jax.run.report.statistics import Band, band, best_so_far, bootstrap_mean
+from vlga_jax.shapes import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
 
 from vlga_jax.run.report import canvas
 from vlga_jax.run.report.comparison import RunRecord, count_words
 from vlga_jax.run.report.lines import End, Mark, draw_curve, end_label, label_ends, page_with_labels
 from vlga_jax.run.report.statistics import Band, band
+from vlga_jax.shapes import Bool
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

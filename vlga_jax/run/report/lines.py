@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 
 from vlga_jax.run.report import canvas
 from vlga_jax.run.report.statistics import Band
+from vlga_jax.shapes import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 from scipy import stats
+
+from vlga_jax.shapes import Float
 
 NUM_RESAMPLES = 9999
 LEVEL = 0.95
