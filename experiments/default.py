@@ -67,6 +67,9 @@ def get_config() -> ConfigDict:
     config.final.label_smoothing = 0.1
     config.final.flip = True  # mirror colour images left to right
     config.final.crop_padding = 4  # pixels around colour images to crop from, 0 is no cropping
+    config.final.cutout = 0  # pixels, side of a square made grey in each colour image; 0 is none
+    config.final.ema_decay = 0.0  # of an average over all steps that becomes the network, as in 0.999; 0 is none
+    config.final.test_flip = False  # test colour images mirrored, too; a result of its own beside test_accuracy
     config.final.precision = "float32"  # of activations; or bfloat16, for GPUs
 
     config.data = ConfigDict()  # vlga_jax/training/data

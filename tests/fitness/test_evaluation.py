@@ -10,7 +10,7 @@ import pytest
 from experiments import default
 from vlga_jax.checks import parse
 from vlga_jax.fitness import evaluation
-from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request
+from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request, digest_of, request_from_json
 from vlga_jax.network.spec import BlockSpec
 from vlga_jax.training.processor import processor
 
@@ -51,7 +51,7 @@ def full_request(make_request: Any) -> Request:
 def test_digest_of_known_values_is_sha256_of_their_canonical_json() -> None:
     # printf '{"a":[1.5,null,true],"b":"x"}' | sha256sum
     by_hand = "eebf98de6514be6350069fa5480347143a35961c9c20161887c1c10798fa617b"
-    assert evaluation.digest_of({"b": "x", "a": (1.5, None, True)}) == by_hand
+    assert digest_of({"b": "x", "a": (1.5, None, True)}) == by_hand
 
 
 def test_request_digest_of_a_written_out_request_is_sha256_of_its_json(make_request: Any) -> None:
@@ -80,8 +80,8 @@ def test_request_digest_of_every_changed_field_differs(make_request: Any) -> Non
     digests = {other.digest for other in asked} | {request.digest}
     assert len(digests) == len(asked) + 1
     # Of each block 11 values and 2 parts that may be missing; a third block; 3 of the shape, 3 more of the network;
-    # 11 of the recipe, 2 sources, 5 others; and 3 limits, which are no part of it.
-    assert len(asked) == 2 * (11 + 2) + 1 + 3 + 3 + 11 + 2 + 5
+    # 13 of the recipe, 2 sources, 5 others; and 3 limits, which are no part of it.
+    assert len(asked) == 2 * (11 + 2) + 1 + 3 + 3 + 13 + 2 + 5
     assert len(changed) == len(asked) + 3
 
 
@@ -102,7 +102,7 @@ def test_request_from_json_of_any_request_restores_it(make_request: Any) -> None
     request = full_request(make_request)
     bare = make_request(block={"pool": None, "b": None, "skip": True, "dropout_rate": 0.1})
     for original in (request, bare, *variants(request)):
-        restored = evaluation.request_from_json(original.to_json())
+        restored = request_from_json(original.to_json())
         assert restored == original
         assert hash(restored.network) == hash(original.network)
         assert restored.digest == original.digest
@@ -159,6 +159,14 @@ def test_fitness_config_recipe_of_the_defaults_augments_nothing() -> None:
     assert (recipe.flip, recipe.crop_padding) == (False, 0)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (3, 256, "adam", 1e-3)
     assert config.limits() == Limits(0.0, 0, 0)
+
+
+@pytest.mark.parametrize("later", [{"cutout": 1}, {"ema_decay": 0.5}])
+def test_request_with_a_later_field_of_the_recipe_names_it(make_request: Any, later: dict[str, Any]) -> None:
+    (name,) = later
+    request = make_request(recipe=later)
+    assert name in request.to_json() and name not in make_request().to_json()
+    assert request_from_json(request.to_json()) == request
 
 
 def test_environment_of_other_features_differs() -> None:

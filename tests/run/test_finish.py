@@ -37,6 +37,9 @@ CONFIG = FinalConfig(
     label_smoothing=0.1,
     flip=True,
     crop_padding=1,
+    cutout=2,
+    ema_decay=0.9,
+    test_flip=False,
     precision="float32",
 )
 BLOCK = BlockSpec(ConvSpec(3, 3, True), None, None, False, 0.25)
@@ -97,7 +100,8 @@ def programs_built_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Progress]:
     directory = tmp_path_factory.mktemp("undisturbed")
-    return train_to_convergence(request(), NOISE, searched, directory, NullListener())
+    best, progress, _ = train_to_convergence(request(), NOISE, searched, directory, NullListener())
+    return best, progress
 
 
 def assert_same_bits(one: Any, other: Any) -> None:
@@ -157,7 +161,7 @@ def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
         with pytest.raises(Interrupted):
             train_to_convergence(request(), NOISE, searched, tmp_path, Watcher(stop_after=stop))
     watcher = Watcher()
-    best, progress = train_to_convergence(request(), NOISE, never, tmp_path, watcher)
+    best, progress, _ = train_to_convergence(request(), NOISE, never, tmp_path, watcher)
     assert watcher.started == [(NUM_EPOCHS, stops[-1] + 1)]
     assert watcher.epochs == list(range(stops[-1] + 1, NUM_EPOCHS))
     assert progress == undisturbed[1]
@@ -168,11 +172,11 @@ def test_train_to_convergence_stops_when_patience_runs_out_and_stays_stopped(tmp
     same = Examples(NOISE.validation.inputs, np.zeros(31, np.int32))
     learnt = PhaseData(Examples(NOISE.train.inputs, np.zeros(20, np.int32)), same)  # all right from some epoch on
     final = request(patience=1, epochs=50, learning_rate=0.1, warmup_epochs=0.0)
-    best, progress = train_to_convergence(final, learnt, searched, tmp_path, NullListener())
+    best, progress, _ = train_to_convergence(final, learnt, searched, tmp_path, NullListener())
     assert progress.stopped
     assert len(progress.losses) == progress.best_epoch + 2 < 50
     watcher = Watcher()
-    again, same_progress = train_to_convergence(final, learnt, never, tmp_path, watcher)
+    again, same_progress, _ = train_to_convergence(final, learnt, never, tmp_path, watcher)
     assert (same_progress, watcher.epochs) == (progress, [])
     assert_same_bits(again, best)
 
@@ -184,7 +188,7 @@ def test_train_to_convergence_learns_from_validation_images_only_with_all_data(
     dark, bright = (np.full((10, 4, 4, 3), value, np.uint8) for value in (20, 230))
     images = PhaseData(Examples(dark, np.zeros(10, np.int32)), Examples(bright, np.ones(10, np.int32)))
     final = request(use_all_data=use_all_data, epochs=8, learning_rate=0.1, warmup_epochs=0.0, patience=2)
-    best, progress = train_to_convergence(final, images, searched, tmp_path, NullListener())
+    best, progress, _ = train_to_convergence(final, images, searched, tmp_path, NullListener())
     assert accuracy_of(best, images.train) == 1.0
     if use_all_data:
         assert accuracy_of(best, images.validation) == 1.0
@@ -195,7 +199,7 @@ def test_train_to_convergence_learns_from_validation_images_only_with_all_data(
 
 def test_train_to_convergence_starts_from_the_searched_weights_or_from_scratch(tmp_path: Path) -> None:
     still: dict[str, Any] = {"learning_rate": 1e-30, "epochs": 1, "weight_decay": 0.0}
-    kept, _ = train_to_convergence(request(**still), NOISE, searched, tmp_path / "kept", NullListener())
+    kept, *_ = train_to_convergence(request(**still), NOISE, searched, tmp_path / "kept", NullListener())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-20), kept["params"], searched()["params"])
     scratch, again = (
         train_to_convergence(request(init="scratch", **still), NOISE, never, tmp_path / name, NullListener())[0]
@@ -220,7 +224,7 @@ def test_train_to_convergence_that_diverges_later_keeps_the_best_so_far(tmp_path
     # The same checkpoints under a schedule that has reached its highest rate by now.
     final = request(learning_rate=1e30, weight_decay=1.0, warmup_epochs=0.0)
     watcher = Watcher()
-    best, progress = train_to_convergence(final, NOISE, never, tmp_path, watcher)
+    best, progress, _ = train_to_convergence(final, NOISE, never, tmp_path, watcher)
     assert len(progress.losses) == 2
     assert accuracy_of(best, NOISE.validation) == pytest.approx(max(progress.accuracies))
     assert len(watcher.messages) == 1
@@ -231,7 +235,7 @@ def test_recipe_augments_colour_images_only() -> None:
     for num_channels in (1, 2, 4):
         grey = CONFIG.recipe(num_channels)
         assert (grey.flip, grey.crop_padding) == (False, 0)
-        assert grey == dataclasses.replace(CONFIG.recipe(3), flip=False, crop_padding=0)
+        assert grey == dataclasses.replace(CONFIG.recipe(3), flip=False, crop_padding=0, cutout=0)
 
 
 def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
@@ -249,6 +253,9 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
         {"label_smoothing": 0.2},
         {"flip": False},
         {"crop_padding": 2},
+        {"cutout": 3},
+        {"ema_decay": 0.8},
+        {"test_flip": True},
         {"precision": "bfloat16"},
     ]
     assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]

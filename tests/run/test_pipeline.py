@@ -93,6 +93,7 @@ def test_run_to_the_end_writes_its_result(finished: Any, ledger_rows: Any) -> No
     assert result["num_individuals"] == len(rows) == 16
     assert result["num_evaluations"] == len({row.network for row in rows}) == len(ledger_rows(finished.workdir))
     assert 0.1 < result["test_accuracy"] == result["final"]["test_accuracy"] <= 1.0
+    assert timing_of(finished.workdir)["final_images_per_second"] > 0
     assert (result["final"]["num_epochs"], result["final"]["num_test_examples"]) == (2, 359)
     assert result["versions"]["vlga_jax"] == vlga_jax.__version__
     best = max((row for row in rows if row.phase == 1), key=lambda row: row.fitness)
@@ -262,3 +263,23 @@ def test_load_of_a_finished_run_is_as_accurate_as_its_result_says(finished: Any,
     assert accuracy == json.loads((finished.workdir / "result.json").read_text())["test_accuracy"]
     assert predict.class_names == tuple("0123456789")
     assert time.perf_counter() - started < 60
+
+
+class LooksLeft:
+    """Stands in for a `Predictor`: sees class 1 where the left half is brighter, class 0 where it is not, or hardly."""
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        left, right = images[:, :, 0].sum(axis=(1, 2)), images[:, :, 1].sum(axis=(1, 2))
+        sure = np.where(left > right, 0.9, 0.4)
+        return np.stack([1 - sure, sure], axis=1)
+
+
+@pytest.mark.parametrize(("flip", "channels"), [(True, 3), (True, 1), (False, 3)])
+def test_test_with_flip_adds_the_accuracy_of_both_views_of_colour_images(flip: bool, channels: int) -> None:
+    images = np.zeros((4, 1, 2, channels), np.uint8)
+    images[[0, 1], 0, 0], images[2, 0, 1] = 1, 1  # bright at the left, left, right, nowhere
+    tested = pipeline._test(LooksLeft(), images, np.array([1, 0, 1, 0]), flip=flip)  # type: ignore[arg-type]
+    expected = {"test_accuracy": 0.5}  # sees 1, 1, 0, 0
+    if flip and channels == 3:
+        expected["test_accuracy_with_flip"] = 0.75  # sees 1, 1, 1, 0: sure of the third in its mirror image
+    assert tested == expected

@@ -25,7 +25,7 @@ from vlga_jax.training.fit import (
     out_of_memory_is_failure,
     run_epochs,
 )
-from vlga_jax.training.step import Recipe, TrainState, initial_state
+from vlga_jax.training.step import Recipe, TrainState
 
 RECIPE = Recipe(
     epochs=3,
@@ -74,7 +74,7 @@ def pixel_state(plan: Plan, kernel: list[float], bias: list[float]) -> TrainStat
     """The state of a single-pixel network whose head has this kernel and bias."""
     conv = {"kernel": np.ones((1, 1, 1, 1), np.float32), "bias": np.zeros(1, np.float32)}
     head = {"kernel": np.array([kernel], np.float32), "bias": np.array(bias, np.float32)}
-    return initial_state({"params": {"block_0": {"a": {"conv": conv}}, "head": head}}, plan.optimizer())
+    return plan.initial_state({"params": {"block_0": {"a": {"conv": conv}}, "head": head}})
 
 
 def pixels(values: list[float] | np.ndarray, labels: np.ndarray) -> Examples:
@@ -82,7 +82,7 @@ def pixels(values: list[float] | np.ndarray, labels: np.ndarray) -> Examples:
 
 
 def start(seed: int = 0) -> TrainState:
-    return initial_state(initialise(jax.random.key(seed), NETWORK), PLAN.optimizer())
+    return PLAN.initial_state(initialise(jax.random.key(seed), NETWORK))
 
 
 def on_host(state: TrainState) -> TrainState:
@@ -179,7 +179,7 @@ def test_run_epochs_from_a_later_epoch_continues_bit_for_bit(
 def test_run_epochs_leaves_the_initial_variables_alone(programs: Programs) -> None:
     variables = initialise(jax.random.key(0), NETWORK)
     before = jax.tree.map(np.array, variables)
-    for _ in run_epochs(PLAN, programs, initial_state(variables, PLAN.optimizer()), TRAIN, None, jax.random.key(1)):
+    for _ in run_epochs(PLAN, programs, PLAN.initial_state(variables), TRAIN, None, jax.random.key(1)):
         assert_same_bits(variables, before)
 
 

@@ -65,7 +65,7 @@ def test_training_with_frozen_blocks_keeps_their_bits_and_changes_the_rest(
     plan = Plan(spec, recipe, num_frozen, num_train=20, input_dtype="uint8", whole_epochs=whole_epochs)
     before = variables_with_negative_zeros(spec, num_frozen)
     train = Examples(jnp.asarray(TRAIN.inputs), jnp.asarray(TRAIN.labels)) if whole_epochs else TRAIN
-    start = initial_state(before, plan.optimizer())
+    start = plan.initial_state(before)
     (*_, end) = run_epochs(plan, build(plan), start, train, None, jax.random.key(1))
     after = {"params": end.state.params, "batch_stats": end.state.batch_stats}
     for collection in ("params", "batch_stats"):

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
@@ -17,8 +16,9 @@ from vlga_jax.training.step import (
     Batch,
     Recipe,
     TrainState,
-    augment,
+    as_variables,
     initial_state,
+    learnt,
     make_eval_step,
     make_optimizer,
     make_train_step,
@@ -231,46 +231,6 @@ def test_scale_images_divides_bytes_and_passes_features() -> None:
     assert scale_images(features) is features
 
 
-IMAGES = np.random.default_rng(3).permutation(2000 * 4 * 7).reshape(2000, 4, 7, 1).astype(np.int32)
-
-
-def test_augment_that_flips_mirrors_half_of_the_images() -> None:
-    out = np.asarray(augment(jax.random.key(0), jnp.asarray(IMAGES), flip=True, crop_padding=0))
-    mirrored = (out == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (mirrored | (out == IMAGES).all(axis=(1, 2, 3))).all()
-    assert abs(mirrored.mean() - 0.5) < 4 * (0.25 / 2000) ** 0.5
-
-
-@pytest.mark.parametrize("flip", [False, True])
-def test_augment_that_crops_takes_each_window_of_the_reflected_border_alike(flip: bool) -> None:
-    out = np.asarray(augment(jax.random.key(1), jnp.asarray(IMAGES), flip=flip, crop_padding=2))
-    sources = [IMAGES, IMAGES[:, :, ::-1]] if flip else [IMAGES]
-    counts = np.zeros((len(sources), 5, 5))
-    for place, source in enumerate(sources):
-        padded = np.pad(source, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-        for row in range(5):
-            for column in range(5):
-                window = padded[:, row : row + 4, column : column + 7]
-                counts[place, row, column] = (out == window).all(axis=(1, 2, 3)).sum()
-    assert counts.sum() == 2000  # every output is exactly one window of its own image
-    assert stats.chisquare(counts.ravel()).pvalue > 1e-4
-
-
-def test_augment_under_jit_keeps_bytes_and_depends_on_the_key_alone() -> None:
-    images = jnp.asarray(batch().inputs)
-    jitted = jax.jit(augment, static_argnames=("flip", "crop_padding"))
-    one, same, other = (jitted(jax.random.key(seed), images, flip=True, crop_padding=1) for seed in (0, 0, 1))
-    assert one.dtype == jnp.uint8
-    np.testing.assert_array_equal(one, same)
-    np.testing.assert_array_equal(one, augment(jax.random.key(0), images, flip=True, crop_padding=1))
-    assert (one != other).any()
-
-
-def test_augment_of_nothing_returns_the_images() -> None:
-    images = jnp.asarray(batch().inputs)
-    np.testing.assert_array_equal(augment(jax.random.key(0), images, flip=False, crop_padding=0), images)
-
-
 def test_train_step_in_bfloat16_keeps_float32_state_near_that_of_float32() -> None:
     states, beginning = {}, start(SPEC, RECIPE)
     for precision in ("float32", "bfloat16"):
@@ -290,3 +250,22 @@ def test_train_step_in_bfloat16_keeps_float32_state_near_that_of_float32() -> No
     chex.assert_trees_all_close(half.batch_stats, exact.batch_stats, rtol=0.03, atol=3e-3)
     assert float(half.loss_sum) == pytest.approx(float(exact.loss_sum), rel=0.02)
     assert float(half.loss_sum) != float(exact.loss_sum), "precision is heeded"
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_train_step_with_an_average_keeps_that_of_the_weights_and_statistics(batch_norm: bool) -> None:
+    block = BlockSpec(ConvSpec(2, 3, batch_norm), None, None, False, 0.0)
+    spec, recipe = dataclasses.replace(SPEC, blocks=(block,)), dataclasses.replace(RECIPE, ema_decay=0.15)
+    optimizer = make_optimizer(recipe, steps_per_epoch=1, num_frozen=0)
+    variables = initialise(jax.random.key(0), spec)
+    state, plain = initial_state(variables, optimizer, averaged=True), initial_state(variables, optimizer)
+    expected = variables
+    for step, kept in enumerate((0.1, 0.15, 0.15)):  # (1 + 0) / 10, then 2 / 11 is over the decay
+        state = jitted_step(spec, recipe)(state, batch(step), jax.random.key(1))
+        plain = jitted_step(spec, dataclasses.replace(recipe, ema_decay=0.0))(plain, batch(step), jax.random.key(1))
+        last = as_variables(plain.params, plain.batch_stats)
+        assert learnt(plain) == last
+        expected = jax.tree.map(lambda old, new, k=kept: k * old + (1 - k) * np.asarray(new), expected, last)
+    chex.assert_trees_all_close(as_variables(state.params, state.batch_stats), last, rtol=1e-5)
+    chex.assert_trees_all_close(learnt(state), expected, rtol=1e-4, atol=1e-6)
+    assert ("batch_stats" in learnt(state)) == batch_norm

@@ -21,6 +21,8 @@ from vlga_jax.training.processor import processor
 from vlga_jax.training.step import Recipe
 
 WORST_FITNESS = 0.0
+# Fields that recipes did not always have. They are left out where they are off, so that old ledgers count.
+_LATER = {"cutout": 0, "ema_decay": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,7 @@ class FitnessConfig:
 
     def recipe(self) -> Recipe:
         """Returns the training recipe; augmentation is left to the final training, since features are computed once."""
-        names = {field.name for field in dataclasses.fields(Recipe)} - {"flip", "crop_padding"}
+        names = {field.name for field in dataclasses.fields(Recipe)} - {"flip", "crop_padding", *_LATER}
         return Recipe(**{name: getattr(self, name) for name in names}, flip=False, crop_padding=0)
 
     def limits(self) -> "Limits":
@@ -108,7 +110,7 @@ class Request:
     @functools.cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that name this request; limits are left out, so that one that does not bind is none."""
-        values = dataclasses.asdict(self)
+        values = self._values()
         del values["limits"]
         return digest_of(values)
 
@@ -128,7 +130,14 @@ class Request:
 
     def to_json(self) -> str:
         """Returns the canonical JSON, from which `request_from_json` restores the request."""
-        return canonical_json(dataclasses.asdict(self))
+        return canonical_json(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        for name, off in _LATER.items():
+            if values["recipe"][name] == off:
+                del values["recipe"][name]
+        return values
 
     def rejection(self) -> tuple[str, str] | None:
         """Returns status and reason if a limit forbids the training, else None."""

@@ -154,7 +154,7 @@ def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> R
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
             found = pipeline.search(own, directory, NullListener())
-            result = pipeline.finish(found, own, directory, NullListener())
+            result, _ = pipeline.finish(found, own, directory, NullListener())
         record = _make_record(name, config, found, result)
         write_atomically(path, json.dumps(dataclasses.asdict(record)) + "\n")
     return record

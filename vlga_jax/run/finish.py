@@ -1,8 +1,11 @@
 """The end of a run: the winner is trained with all its layers until convergence; checkpointed every epoch by Orbax."""
 
 import dataclasses
+import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,9 +19,9 @@ from vlga_jax.network.transfer import Variables
 from vlga_jax.run.tracking import Listener
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import Examples, Plan, TrainingFailure, build, epochs_as_programs, require_finite, run_epochs
-from vlga_jax.training.step import Recipe, TrainState, initial_state
+from vlga_jax.training.step import Recipe, TrainState, learnt
 
-_COLOUR_CHANNELS = 3
+COLOUR_CHANNELS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,8 @@ class FinalConfig:
       patience: epochs without a better validation accuracy after which training ends; 0 never ends it early.
       init: start from the searched weights, or from scratch.
       use_all_data: train on the validation images too, for all epochs.
-      flip, crop_padding: of colour images only.
+      flip, crop_padding, cutout: of colour images only.
+      test_flip: whether colour images are tested mirrored, too, both probabilities averaged; a result of its own.
       precision: of the training's activations; the network is exported, and tested, in float32.
     """
 
@@ -46,13 +50,16 @@ class FinalConfig:
     label_smoothing: float = knob(at_least=0, at_most=0.99)
     flip: bool = knob()
     crop_padding: int = knob(at_least=0)
+    cutout: int = knob(at_least=0)
+    ema_decay: float = knob(at_least=0, at_most=0.99999)
+    test_flip: bool = knob()
     precision: str = knob(one_of=("float32", "bfloat16"))
 
     def recipe(self, num_channels: int) -> Recipe:
         """Returns the training recipe for images with this many channels."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        if num_channels != _COLOUR_CHANNELS:
-            values.update(flip=False, crop_padding=0)
+        if num_channels != COLOUR_CHANNELS:
+            values.update(flip=False, crop_padding=0, cutout=0)
         return Recipe(**values)
 
 
@@ -84,6 +91,20 @@ class Progress:
         return Progress(losses, (*self.accuracies, accuracy), best, stopped)
 
 
+class Converged(NamedTuple):
+    """What a final training led to.
+
+    Attributes:
+      variables: of the best epoch, on the host.
+      progress: of the whole training.
+      images_per_second: trained on, validation included; median over the epochs of this process, None without any.
+    """
+
+    variables: Variables
+    progress: Progress
+    images_per_second: float | None
+
+
 @dataclasses.dataclass(frozen=True)
 class FinalRequest:
     """All that a final training depends on, the environment included; its digest names it."""
@@ -105,8 +126,8 @@ def train_to_convergence(
     listener: Listener,
     *,
     layers: str = "tuned",
-) -> tuple[Variables, Progress]:
-    """Returns the trained variables, on the host, and how training went.
+) -> Converged:
+    """Returns the trained variables and how training went.
 
     Args:
       final: what to train and how.
@@ -133,16 +154,17 @@ def train_to_convergence(
         layers=layers,
     )
     root = key_of(final.digest)
+    seconds: list[float] = []
     store = _Checkpoints(directory)
     try:
         restored = store.restore(plan)
         if restored is None:
             start = searched() if config.init == "searched" else initialise(stream(root, "init"), network)
-            restored = initial_state(start, plan.optimizer()), start, Progress()
+            restored = plan.initial_state(start), start, Progress()
         state, best, progress = restored
         listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))
         if progress.stopped or len(progress.losses) >= config.epochs:
-            return best, progress
+            return Converged(best, progress, None)
         epochs = run_epochs(
             plan,
             build(plan),
@@ -152,18 +174,21 @@ def train_to_convergence(
             stream(root, "train"),
             first_epoch=len(progress.losses),
         )
+        started = time.perf_counter()
         for end in epochs:
             state = jax.tree.map(np.array, end.state)
-            require_finite(_variables(state))
+            seconds.append(time.perf_counter() - started)
+            require_finite(learnt(state))
             progress = progress.after(end.loss, end.accuracy, config.patience)
             if progress.best_epoch == end.epoch:
-                best = _variables(state)
+                best = learnt(state)
             store.save(state, best, progress)
             listener.final_epoch_finished(
                 epoch=end.epoch, num_epochs=config.epochs, loss=end.loss, accuracy=end.accuracy
             )
             if progress.stopped:
                 break
+            started = time.perf_counter()
     except TrainingFailure as error:
         if progress.best_epoch < 0:
             field = "config.final.learning_rate" if error.status == "diverged" else "config.final.batch_size"
@@ -172,7 +197,7 @@ def train_to_convergence(
         listener.message(text=f"final training ended early: {error.reason}; the best epoch's weights are kept")
     finally:
         store.close()
-    return best, progress
+    return Converged(best, progress, len(images.train) / statistics.median(seconds) if seconds else None)
 
 
 class _Checkpoints:
@@ -195,8 +220,8 @@ class _Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        blank = initial_state(initialise(jax.random.key(0), plan.spec), plan.optimizer())
-        target = {"state": blank._asdict(), "best": _variables(blank)}
+        blank = plan.initial_state(initialise(jax.random.key(0), plan.spec))
+        target = {"state": blank._asdict(), "best": learnt(blank)}
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -211,10 +236,6 @@ class _Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
-
-
-def _variables(state: TrainState) -> Variables:
-    return {"params": state.params, **({"batch_stats": state.batch_stats} if state.batch_stats else {})}
 
 
 def _joined(first: Examples, second: Examples) -> Examples:

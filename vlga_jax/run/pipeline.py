@@ -19,7 +19,7 @@ from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.network.spec import count_flops, count_parameters
 from vlga_jax.run import export, laboratory, workdir
-from vlga_jax.run.finish import FinalRequest, train_to_convergence, validation_accuracy
+from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
 from vlga_jax.run.report.figures import write_figures
@@ -69,8 +69,8 @@ def _run(
         searched = time.perf_counter()
         lab.executor.release()
         _draw(found, directory, listener)
-        result = finish(found, lab, directory, listener)
-    timing = _timing(found, started, searched)
+        result, images_per_second = finish(found, lab, directory, listener)
+    timing = {**_timing(found, started, searched), "final_images_per_second": images_per_second}
     write_atomically(directory / "timing.json", json.dumps(timing, indent=2, sort_keys=True) + "\n")
     return result
 
@@ -88,25 +88,31 @@ def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult
     return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
 
 
-def finish(found: SearchResult, lab: Laboratory, directory: Path, listener: Listener) -> dict[str, Any]:
-    """Returns what `result.json` holds, written, after the winner was trained to convergence, exported and tested."""
+def finish(
+    found: SearchResult, lab: Laboratory, directory: Path, listener: Listener
+) -> tuple[dict[str, Any], float | None]:
+    """Returns what `result.json` holds, written, after the winner was trained to convergence, exported and tested.
+
+    Beside it, the images a second that the final training took in here; None if it was known.
+    """
     final = FinalRequest(found.request, lab.config.final, lab.environment)
-    result = _result(found, _finish(final, found, lab, directory, listener), lab.space)
+    outcome, images_per_second = _finish(final, found, lab, directory, listener)
+    result = _result(found, outcome, lab.space)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
-    return result
+    return result, images_per_second
 
 
 def _finish(
     final: FinalRequest, found: SearchResult, lab: Laboratory, directory: Path, listener: Listener
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], float | None]:
     """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
     known = lab.ledger.find_final(final.digest)
     best = directory / "best"
     if known is not None and _is_export_of(best, final.digest):
         shutil.rmtree(directory / "final", ignore_errors=True)  # a kill may have come before it was deleted
-        return known
+        return known, None
     checkpoints = directory / "final" / final.digest[:16]
-    variables, progress = train_to_convergence(
+    variables, progress, images_per_second = train_to_convergence(
         final,
         lab.images,
         lambda: lab.evaluator.variables(found.request.digest),
@@ -122,9 +128,8 @@ def _finish(
     }
     export.export(best, final.request.network, variables, about)
     test_images, test_labels = load_test_data(lab.config.data)
-    predicted = export.load(directory)(test_images)
     outcome = {
-        "test_accuracy": float(np.mean(predicted == test_labels)),
+        **_test(export.load(directory), test_images, test_labels, flip=lab.config.final.test_flip),
         "num_test_examples": len(test_labels),
         "validation_accuracy": validation_accuracy(progress),
         "num_epochs": len(progress.losses),
@@ -132,7 +137,16 @@ def _finish(
     }
     lab.ledger.record_final(final.digest, outcome)
     shutil.rmtree(directory / "final", ignore_errors=True)
-    return outcome
+    return outcome, images_per_second
+
+
+def _test(predictor: export.Predictor, images: np.ndarray, labels: np.ndarray, *, flip: bool) -> dict[str, float]:
+    """Accuracy on the test images, and beside it that of images and mirror images together, where that is asked for."""
+    probabilities = predictor.probabilities(images)
+    tested = {"test_accuracy": probabilities}
+    if flip and images.shape[-1] == COLOUR_CHANNELS:
+        tested["test_accuracy_with_flip"] = probabilities + predictor.probabilities(images[:, :, ::-1])
+    return {name: float(np.mean(values.argmax(axis=-1) == labels)) for name, values in tested.items()}
 
 
 def _is_export_of(directory: Path, digest: str) -> bool:

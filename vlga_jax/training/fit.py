@@ -19,6 +19,7 @@ import numpy as np
 from vlga_jax.keys import stream
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import memory
 from vlga_jax.training.step import (
@@ -27,6 +28,7 @@ from vlga_jax.training.step import (
     Recipe,
     TrainState,
     initial_state,
+    learnt,
     make_eval_step,
     make_optimizer,
     make_train_step,
@@ -76,8 +78,10 @@ class Plan:
     def num_steps(self) -> int:
         return steps_per_epoch(self.num_train, self.recipe.batch_size)
 
-    def optimizer(self) -> Any:
-        return make_optimizer(self.recipe, steps_per_epoch=self.num_steps, num_frozen=self.num_frozen)
+    def initial_state(self, variables: Variables) -> TrainState:
+        """Returns the state before the first step, from the network's variables, on the host."""
+        optimizer = make_optimizer(self.recipe, steps_per_epoch=self.num_steps, num_frozen=self.num_frozen)
+        return initial_state(variables, optimizer, averaged=self.recipe.ema_decay > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +126,7 @@ def build(plan: Plan) -> Programs:
       TrainingFailure: the programs, or the state alone, need more memory than there is.
     """
     started = time.perf_counter()
-    state = jax.eval_shape(lambda variables: initial_state(variables, plan.optimizer()), variable_shapes(plan.spec))
+    state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
     _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
     key = jax.eval_shape(lambda: jax.random.key(0))
     step = make_train_step(
@@ -207,11 +211,13 @@ def run_epochs(
 
 def count_correct(programs: Programs, state: TrainState, examples: Examples) -> int:
     """Returns how many examples the network of `state` classifies rightly."""
+    variables = learnt(state)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     counts = []
     for rows, padded in padded_batches(len(examples), EVAL_BATCH_SIZE):
         batch = take(examples, padded)
         labels = jnp.where(np.arange(EVAL_BATCH_SIZE) < len(rows), batch.labels, -1)
-        counts.append(programs.evaluate(state.params, state.batch_stats, Batch(batch.inputs, labels)))
+        counts.append(programs.evaluate(params, batch_stats, Batch(batch.inputs, labels)))
     return sum(int(count) for count in counts)
 
 

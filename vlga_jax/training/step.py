@@ -13,6 +13,7 @@ from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.shapes import Array, Float, Int, PRNGKeyArray
+from vlga_jax.training.augmentation import augment
 
 EVAL_BATCH_SIZE = 256  # images a batch wherever nothing is learnt
 
@@ -33,6 +34,9 @@ class Recipe:
       flip: whether training images are mirrored left to right with chance 1/2.
       crop_padding: pixels of reflected border that training images are cropped from; 0 is no cropping.
       precision: of activations and their gradients, float32 or bfloat16; weights, statistics and loss are float32.
+      cutout: side of the square made grey in each training image, pixels; 0 is none.
+      ema_decay: what a step leaves of the average over all steps' weights, which then is what counts; in [0, 1), 0 for
+        no average. The first steps leave less, (1 + step) / (10 + step).
     """
 
     epochs: int
@@ -46,6 +50,8 @@ class Recipe:
     flip: bool
     crop_padding: int
     precision: str
+    cutout: int = 0
+    ema_decay: float = 0.0
 
 
 class TrainState(NamedTuple):
@@ -53,6 +59,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       params, batch_stats, opt_state: trees.
+      average: of params and batch_stats over the steps, by these names; empty where the recipe keeps none.
       step: int32 [], steps taken.
       loss_sum: float32 [], of the steps since it was last set to 0; not finite once any loss was not.
     """
@@ -60,6 +67,7 @@ class TrainState(NamedTuple):
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any
     step: Array | np.ndarray
     loss_sum: Array | np.ndarray
 
@@ -151,19 +159,27 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> TrainState:
         key_augment, key_dropout = jax.random.split(jax.random.fold_in(key, state.step))
-        if recipe.flip or recipe.crop_padding:
-            inputs = augment(key_augment, batch.inputs, flip=recipe.flip, crop_padding=recipe.crop_padding)
-            batch = batch._replace(inputs=inputs)
+        inputs = augment(
+            key_augment, batch.inputs, flip=recipe.flip, crop_padding=recipe.crop_padding, cutout=recipe.cutout
+        )
+        batch = batch._replace(inputs=inputs)
         (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params, state.batch_stats, batch, key_dropout
         )
         with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = transfer.keep_frozen(optax.apply_updates(state.params, updates), state.params, num_frozen)
+        batch_stats = transfer.keep_frozen(batch_stats, state.batch_stats, num_frozen)
+        average = state.average
+        if recipe.ema_decay:
+            step = jnp.float32(state.step)
+            kept = jnp.minimum(recipe.ema_decay, (1.0 + step) / (10.0 + step))
+            average = optax.incremental_update(as_variables(params, batch_stats), average, 1.0 - kept)
         return TrainState(
             params=params,
-            batch_stats=transfer.keep_frozen(batch_stats, state.batch_stats, num_frozen),
+            batch_stats=batch_stats,
             opt_state=opt_state,
+            average=average,
             step=state.step + 1,
             loss_sum=state.loss_sum + loss,
         )
@@ -171,8 +187,20 @@ def make_train_step(
     return train_step
 
 
-def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step, on the host.
+def as_variables(params: Any, batch_stats: Any) -> transfer.Variables:
+    """Returns both as a module's variables: without `batch_stats` where there is no batch norm."""
+    return {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+
+
+def learnt(state: TrainState) -> transfer.Variables:
+    """Returns the variables that a training leaves: their average where one is kept."""
+    return state.average or as_variables(state.params, state.batch_stats)
+
+
+def initial_state(
+    variables: transfer.Variables, optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
+    """Returns the state before the first step, on the host; `averaged` says whether an average is kept.
 
     Optimizer states start as zeros (moments and counts), so they are filled in without running, and compiling,
     `optimizer.init` for every network; one zero is broadcast, so that a network too large for memory can be measured.
@@ -182,6 +210,7 @@ def initial_state(variables: dict[str, Any], optimizer: optax.GradientTransforma
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
         opt_state=jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes),
+        average=jax.tree.map(lambda leaf: leaf, variables) if averaged else {},
         step=np.zeros((), np.int32),
         loss_sum=np.zeros((), np.float32),
     )
@@ -203,29 +232,3 @@ def make_eval_step(
         return (jnp.argmax(logits, axis=-1) == batch.labels).sum(dtype=jnp.int32)
 
     return eval_step
-
-
-def augment(key: PRNGKeyArray, images: Array, *, flip: bool, crop_padding: int) -> Array:
-    """Returns the images, each mirrored by chance and cropped at random from its reflected border.
-
-    Args:
-      key: consumed.
-      images: `[batch, height, width, channels]`, any dtype.
-      flip: whether to mirror left to right, with chance 1/2 each.
-      crop_padding: pixels; the shift lies in [-crop_padding, crop_padding] each way.
-    """
-    key_flip, key_crop = jax.random.split(key)
-    batch, height, width, channels = images.shape
-    if flip:
-        mirrored = jax.random.bernoulli(key_flip, 0.5, (batch, 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
-    if crop_padding:
-        edge = (crop_padding, crop_padding)
-        padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)), mode="reflect")
-        corners = jax.random.randint(key_crop, (batch, 2), 0, 2 * crop_padding + 1)
-
-        def crop(image: Array, corner: Array) -> Array:
-            return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
-
-        images = jax.vmap(crop)(padded, corners)
-    return images

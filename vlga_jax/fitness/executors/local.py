@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +33,7 @@ from vlga_jax.training.fit import (
     require_finite,
     run_epochs,
 )
-from vlga_jax.training.step import TrainState, initial_state
+from vlga_jax.training.step import TrainState, learnt
 
 _PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
 
@@ -237,7 +236,7 @@ class LocalExecutor:
                 if paused is not None:
                     state = paused.state
                 else:
-                    state = initial_state(_initial_variables(request, plan, ancestor), plan.optimizer())
+                    state = plan.initial_state(_initial_variables(request, plan, ancestor))
                 started = time.perf_counter()
                 deadline = started + limit - before if limit else float("inf")
                 for end in run_epochs(
@@ -255,7 +254,7 @@ class LocalExecutor:
                     state = end.state
                     self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
                 fitness = count_correct(programs, state, data.validation) / len(data.validation)
-                variables = _whole(request, plan, ancestor, state.params, state.batch_stats)
+                variables = _whole(request, plan, ancestor, learnt(state))
                 require_finite(variables)
         except TrainingFailure as error:
             seconds = {"train_seconds": time.perf_counter() - started, "compile_seconds": compile_seconds}
@@ -279,9 +278,8 @@ def _initial_variables(request: Request, plan: Plan, ancestor: Ancestor | None) 
     return transfer.merge(ancestor.variables, fresh, plan.num_frozen) if plan.num_frozen else fresh
 
 
-def _whole(request: Request, plan: Plan, ancestor: Ancestor | None, params: Any, batch_stats: Any) -> Variables:
+def _whole(request: Request, plan: Plan, ancestor: Ancestor | None, own: Variables) -> Variables:
     """The variables of the whole network, copied to the host."""
-    own = {"params": params, "batch_stats": batch_stats} if batch_stats else {"params": params}
     own = jax.tree.map(lambda leaf: np.array(leaf), own)
     left_out = request.num_inherited - plan.num_frozen
     return transfer.merge(ancestor.variables, own, left_out) if ancestor is not None and left_out else own
