@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import app, flags
 
 from benchmarks.images import choose_images
+from benchmarks.jobs import champions, write_images, write_job
 from benchmarks.machine import machine, versions
 from benchmarks.runners import Runner, measure, runners
 from benchmarks.table import table
@@ -74,8 +74,7 @@ def run(workload: Workload) -> dict[str, Any]:
         directory = Path(scratch)
         (directory / "chromosomes.json").write_text(json.dumps(phases))
         data = load_training_data(parse(DataConfig, config.data.to_dict()))
-        arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
-        np.savez(directory / "images.npz", **{name: getattr(data, name) for name in arrays})
+        write_images(directory / "images.npz", data)
         runs = _rounds(rows, workload, complete(phases, space), directory)
     rate = _matrix_rate()
     flops = sum(individual["train_flops"] for individual in runs[rows[0].name][0]["individuals"])
@@ -113,7 +112,7 @@ def _rounds(rows: list[Runner], workload: Workload, phases: Phases, directory: P
       directory: holds chromosomes.json and images.npz.
     """
     runs: dict[str, list[dict[str, Any]]] = {row.name: [] for row in rows}
-    champions: list[int] = []
+    inherited: list[int] = []
     for round_ in range(_FLAGS.repeats):
         for row in [row for row in rows if row.name in runs]:
             cache = directory / ("peer" if row.peer else "plain" if "plain" in row.name else "ours")
@@ -130,10 +129,10 @@ def _rounds(rows: list[Runner], workload: Workload, phases: Phases, directory: P
                 continue
             runs[row.name].append(measured)
             print(f"{workload.name} round {round_ + 1}: {row.name} {measured['process_seconds']:.1f} s", flush=True)
-            if not champions:
-                champions = _champions(measured)
-                _write_job(directory / "job.json", workload, phases, champions, directory / "images.npz")
-            elif not row.peer and _champions(measured) != champions:
+            if not inherited:
+                inherited = champions(measured["individuals"])
+                write_job(directory / "job.json", workload, phases, inherited, directory / "images.npz")
+            elif not row.peer and champions(measured["individuals"]) != inherited:
                 print(f"{row.name} inherits other individuals than the first row: its later phases differ", flush=True)
     return runs
 
@@ -142,29 +141,6 @@ def _matrix_rate() -> float:
     """In a process of its own, so that none of the runs shares the machine with this one's threads."""
     command = [sys.executable, "-m", "benchmarks.matrix_rate", "bfloat16" if machine()["gpu"] else "float32"]
     return float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-
-
-def _champions(measured: dict[str, Any]) -> list[int]:
-    """The best individual of each phase, the first among equals."""
-    phases: dict[int, list[float]] = {}
-    for individual in measured["individuals"]:
-        phases.setdefault(individual["phase"], []).append(individual["fitness"])
-    return [int(np.argmax(phases[phase])) for phase in sorted(phases)]
-
-
-def _write_job(path: Path, workload: Workload, phases: Any, champions: list[int], images: Path) -> None:
-    recipe = workload.config().fitness
-    job = {
-        "phases": phases,
-        "champions": champions,
-        "pool_stride": workload.pool_stride,
-        "epochs": recipe.epochs,
-        "batch_size": recipe.batch_size,
-        "learning_rate": recipe.learning_rate,
-        "images": str(images),
-        "seed": 0,
-    }
-    path.write_text(json.dumps(job))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,241 @@
+"""What the headline table is made of: runs of `main.py`, and the *full* workload here and in PyTorch."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from benchmarks.jobs import champions, write_images, write_job
+from benchmarks.workloads import WORKLOADS, Workload, complete, draw
+from vlga_jax.checks import parse
+from vlga_jax.genome.space import SpaceConfig, make_search_space
+from vlga_jax.training.data import DataConfig, load_training_data
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PEERS = _ROOT / "benchmarks" / "peers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the table: an experiment with one or more seeds.
+
+    Attributes:
+      name: of its pieces, a seed appended.
+      title: as in the table.
+      experiment: file name in experiments/, without its ending.
+      published: what the sources say, or what it should reach.
+      overrides: of the experiment's fields.
+      known_from: another row whose ledger is used: the same search with another final training.
+    """
+
+    name: str
+    title: str
+    experiment: str
+    published: str
+    overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    known_from: str = ""
+
+
+ROWS = (
+    Row("ours", "our settings", "cifar10", "aim 95 % in 30 min"),
+    Row("report", "the report's protocol, weighted parents", "cifar10_report", "87.25 %, a Colab GPU"),
+    Row("baseline", "the report's protocol, uniform parents", "cifar10_report_baseline", "about 91 networks in 3.65 h"),
+    Row("paper", "the paper's protocol", "cifar10_paper", "88.92 % in 24.55 h"),
+    Row("random", "random search, same budget", "cifar10_random_search", "58.66 % in 30 h"),
+    Row("classical", "classical GA, same budget", "cifar10_classical", "80.75 % in 30 h"),
+    Row("aging", "aging evolution, same budget", "cifar10_aging", ""),
+    Row("long", "our search, 300 epochs at the end", "cifar10", "aim 96 % in 60 min", {"final.epochs": "300"}, "ours"),
+)
+REPEATED = ("report", "baseline")
+_DETERMINISM = {"search.num_phases": "1", "search.num_generations": "1", "final.epochs": "2"}
+DETERMINISM = {
+    name: Row(name, "", "cifar10_report", "", {**_DETERMINISM, "fitness.deterministic": deterministic})
+    for name, deterministic in (("fixed_a", "true"), ("fixed_b", "true"), ("free", "false"))
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much of everything.
+
+    Attributes:
+      seeds: of the rows that are repeated.
+      rounds: of the workload here and in PyTorch.
+      workload: its name.
+      population, phases: of that workload's chromosomes; 0 is its own.
+      overrides: of every run's fields.
+      experiments: further ones for an experiment.
+      bench_seconds: that one process of the workload may need.
+    """
+
+    seeds: int
+    rounds: int
+    workload: str
+    population: int
+    phases: int
+    overrides: Mapping[str, str]
+    experiments: Mapping[str, Mapping[str, str]]
+    bench_seconds: float
+
+
+_GPU = {"fitness.precision": "bfloat16", "final.precision": "bfloat16"}
+_TINY = {
+    "data.num_train_examples": "600",
+    "data.num_test_examples": "200",
+    "data.validation_fraction": "0.2",
+    "space.channels": "8,",
+    "space.kernels": "1,3",
+    "fitness.epochs": "2",
+    "fitness.batch_size": "64",
+    "final.epochs": "2",
+    "final.batch_size": "64",
+}
+_TINY_VLGA = {"search.population_size": "3", "search.num_generations": "1", "search.num_phases": "2"}
+_TINY_BUDGET = {"budget.epochs": "8", "search.population_size": "3"}
+SCALES = {
+    "full": Scale(5, 3, "full", 0, 0, _GPU, {}, 400.0),
+    "small": Scale(
+        seeds=2,
+        rounds=1,
+        workload="shallow",
+        population=2,
+        phases=1,
+        overrides=_TINY,
+        experiments={
+            **dict.fromkeys(("cifar10", "cifar10_report", "cifar10_report_baseline", "cifar10_paper"), _TINY_VLGA),
+            **{f"cifar10_{name}": _TINY_BUDGET for name in ("random_search", "classical")},
+            "cifar10_aging": {**_TINY_BUDGET, "search.sample_size": "2", "search.num_children": "2"},
+        },
+        bench_seconds=60.0,
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """One process.
+
+    Attributes:
+      name: of its directory.
+      command: that runs, and runs again to go on.
+      done: a file that is there once it is complete.
+      needs_seconds: without a break; 0 if it goes on where it was stopped.
+      prepare: called before it starts.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    done: Path
+    needs_seconds: float = 0.0
+    prepare: Callable[[], None] = lambda: None
+
+
+def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) -> list[Piece]:
+    """Returns all pieces, in the order in which they are worth having.
+
+    Args:
+      scale: how much.
+      workdir: of everything.
+      data: `name` and `dir` of the images.
+      pytorch: its interpreter; empty leaves it out.
+    """
+    seeds = range(1, scale.seeds)
+    runs = [_run(row, 0, scale, workdir, data) for row in (*ROWS[:3], *DETERMINISM.values())]
+    bench = _Bench(scale, workdir / "full", data)
+    runs += bench.round(0, pytorch)
+    runs += [_run(row, 0, scale, workdir, data) for row in ROWS[3:]]
+    runs += [_run(row, seed, scale, workdir, data) for seed in seeds for row in ROWS if row.name in REPEATED]
+    for number in range(1, scale.rounds):
+        runs += bench.round(number, pytorch)
+    return runs
+
+
+def find_pytorch(*, gpu: bool) -> str:
+    """Returns an interpreter with PyTorch, with CUDA where there is a GPU; empty if there is none. Installs nothing."""
+    probe = "import sys, torch; sys.exit(not torch.cuda.is_available())" if gpu else "import torch"
+    made = _PEERS / ".venv-pytorch" / "bin" / "python"
+    candidates = [os.environ.get("VLGA_PEER_PYTORCH", ""), sys.executable, str(made)]
+    for python in filter(None, map(shutil.which, candidates)):
+        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:
+            return python
+    return ""
+
+
+def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> Piece:
+    directory = workdir / f"{row.name}-{seed}"
+    fields = {
+        "data.name": data.name,
+        "data.dir": data.dir,
+        "seed": str(seed),
+        "tracking.progress": "plain",
+        **scale.overrides,
+        **scale.experiments.get(row.experiment, {}),
+        **row.overrides,
+    }
+    if row.known_from:
+        fields["fitness.ledger"] = str(workdir / f"{row.known_from}-{seed}" / "ledger.sqlite")
+    command = (sys.executable, "main.py", f"--config=experiments/{row.experiment}.py", f"--workdir={directory}")
+    return Piece(
+        directory.name,
+        (*command, *(f"--config.{name}={value}" for name, value in fields.items())),
+        directory / "timing.json",
+    )
+
+
+class _Bench:
+    """The same networks here and in PyTorch, one process each; PyTorch inherits what was inherited here."""
+
+    def __init__(self, scale: Scale, directory: Path, data: ConfigDict):
+        base = WORKLOADS[scale.workload]
+        self._workload: Workload = dataclasses.replace(
+            base,
+            population_size=scale.population or base.population_size,
+            num_phases=scale.phases or base.num_phases,
+        )
+        self._scale, self._directory, self._data = scale, directory, data
+
+    def round(self, number: int, pytorch: str) -> list[Piece]:
+        """Returns the pieces of one round."""
+        ours, theirs = (self._directory / f"{name}-{number}.json" for name in ("ours", "pytorch"))
+        chromosomes, job = self._directory / "chromosomes.json", self._directory / "job.json"
+        gpu = "fitness.precision" in self._scale.overrides
+        command = (
+            *(sys.executable, "-m", "benchmarks.evaluate", f"--workload={self._workload.name}", "--cache=on"),
+            *(f"--chromosomes={chromosomes}", f"--json={ours}", f"--data_dir={self._data.dir}"),
+            *(["--precision=bfloat16"] if gpu else []),
+        )
+        needs = self._scale.bench_seconds
+        pieces = [Piece(f"full-ours-{number}", command, ours, needs, self._draw)]
+        if pytorch:
+            variant = "bf16" if gpu else "eager"
+            rival = (pytorch, str(_PEERS / "pytorch.py"), f"--variant={variant}", f"--job={job}", f"--json={theirs}")
+            pieces.append(Piece(f"full-pytorch-{number}", rival, theirs, needs, self._write_job))
+        return pieces
+
+    def _draw(self) -> None:
+        """The chromosomes, drawn once."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        path = self._directory / "chromosomes.json"
+        if not path.is_file():
+            path.write_text(json.dumps(draw(self._workload, self._space(), seed=0)))
+
+    def _write_job(self) -> None:
+        images, config = self._directory / "images.npz", self._workload.config()
+        config.data.name, config.data.dir = self._data.name, self._data.dir
+        if not images.is_file():
+            write_images(images, load_training_data(parse(DataConfig, config.data.to_dict())))
+        phases = complete(json.loads((self._directory / "chromosomes.json").read_text()), self._space())
+        measured: Any = json.loads((self._directory / "ours-0.json").read_text())
+        write_job(
+            self._directory / "job.json", self._workload, phases, champions(measured["individuals"]), images.absolute()
+        )
+
+    def _space(self) -> Any:
+        return make_search_space(parse(SpaceConfig, self._workload.config().space.to_dict()))

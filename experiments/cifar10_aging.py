@@ -1,0 +1,20 @@
+"""CIFAR-10 by regularized (aging) evolution: networks of six convolutions.
+
+    python main.py --config=experiments/cifar10_aging.py --workdir=runs/cifar10_aging
+
+Cost: at most 450 epochs of training, as many as `cifar10.py` can spend, then the same final training.
+Not measured on a GPU yet.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import cifar10, default
+
+
+def get_config() -> ConfigDict:
+    """Returns `cifar10.py` with another search."""
+    config = cifar10.get_config()
+    config.search = default.aging()
+    config.search.num_cycles = 26
+    config.budget.epochs = cifar10.MOST_EPOCHS
+    return config

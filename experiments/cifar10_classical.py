@@ -1,0 +1,20 @@
+"""CIFAR-10 by a classical genetic algorithm: networks of three convolutions.
+
+    python main.py --config=experiments/cifar10_classical.py --workdir=runs/cifar10_classical
+
+Cost: at most 450 epochs of training, as many as `cifar10.py` can spend, then the same final training.
+Not measured on a GPU yet.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import cifar10, default
+
+
+def get_config() -> ConfigDict:
+    """Returns `cifar10.py` with another search."""
+    config = cifar10.get_config()
+    config.search = default.classical()
+    config.search.num_generations = 15
+    config.budget.epochs = cifar10.MOST_EPOCHS
+    return config
