@@ -3,11 +3,16 @@
 #   make test PYTHON=/path/to/python3.13         build `.venv` with this Python; otherwise with the first suitable one
 #   make test REQUIREMENTS=requirements-cpu.txt  install this list; otherwise CUDA's where an NVIDIA driver answers
 #   make test WORKERS=8 PYTEST_ARGS="-k genome"  how many processes run tests (0: pytest's own); more for pytest
+#   make headline PYTHON=python3 DATA=data/cifar10-npz WORKDIR=runs/headline   on a GPU, with what that Python has
 #   make test CHECK_SHAPES=                      do not check annotated shapes while the tests run
 #
 # PYTHON, REQUIREMENTS and JAX_PLATFORMS may also stand in the environment.
 
 WORKERS ?= 2
+SCALE ?= full
+MINUTES ?= 8
+DATA ?=
+WORKDIR ?=
 PYTEST_ARGS ?=
 # Where shapes are annotated, every call has them checked while tests run.
 CHECKED := vlga_jax.genome,vlga_jax.evolution,vlga_jax.network,vlga_jax.training.step
@@ -17,11 +22,12 @@ BIN := $(VENV)/bin
 
 # One target after the other also under `make -j`, so that the quick checks speak first and nothing runs beside a test.
 .NOTPARALLEL:
-.PHONY: help digits bench test check lint types tests format environment clean print-python print-requirements
+.PHONY: help digits bench headline test check lint types tests format environment clean print-python print-requirements
 
 help:
 	@echo "make digits   evolve networks for scikit-learn's digits, into runs/digits"
 	@echo "make bench    measure against PyTorch, TensorFlow and JAX without our work; an hour or more"
+	@echo "make headline measure the table of CIFAR-10 on one GPU; SCALE=small tries the script anywhere"
 	@echo "make test     lint, types and tests; what CI runs (also: make check)"
 	@echo "make format   rewrite the sources as the linter wants them"
 	@echo "make clean    remove $(VENV)"
@@ -32,6 +38,12 @@ digits: environment
 # The peers' environments are made on the first call; BENCH_ARGS="--workloads=shallow --rows=eager" measures less.
 bench: environment
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+# With PYTHON that one runs, and nothing is installed: it needs jax, flax, optax, orbax-checkpoint, numpy, absl-py and
+# ml_collections. Each call ends within MINUTES (0: no limit) and the next goes on; DATA is where CIFAR-10 lies.
+headline: $(if $(PYTHON),,environment)
+	$(if $(PYTHON),$(PYTHON),$(BIN)/python) -m benchmarks.headline --scale=$(SCALE) --minutes=$(MINUTES) \
+	  --data_dir=$(DATA) --workdir=$(WORKDIR)
 
 test: lint types tests
 

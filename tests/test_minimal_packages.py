@@ -42,3 +42,11 @@ def test_run_without_optional_packages(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert json.loads((tmp_path / "run" / "result.json").read_text())["num_individuals"] == 4
     assert "no figures are drawn: matplotlib is not installed" in ran.stdout + ran.stderr
+
+
+def test_headline_is_imported_without_optional_packages() -> None:
+    program = PROGRAM.replace("from main import main", "from benchmarks.headline.__main__ import main")
+    program = program.format(missing=repr(MISSING), arguments=repr(["--help"]))
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "--minutes" in ran.stdout
