@@ -263,3 +263,14 @@ def test_evaluate_after_an_interruption_ends_the_same(open_bench: Any, requests:
     outcomes = resumed.evaluate(requests)
     assert summary(outcomes)[2] == ("ok", 4, 0.8)
     assert all(epochs > 1 for _, epochs in resumed.executor.asked)
+
+
+def test_keep_no_weights_again_deletes_only_those_it_was_not_told_of_before(
+    open_bench: Any, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = open_bench()
+    dropped: list[str] = []
+    monkeypatch.setattr(bench.weights, "drop", dropped.append)
+    for digests in ({"a"}, {"a", "b"}, {"b"}, {"a", "b"}):
+        bench.generations.keep_no_weights(digests)
+    assert dropped == ["a", "b", "a"], "a was wanted in between, and may have been made again"

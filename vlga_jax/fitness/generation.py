@@ -71,6 +71,7 @@ class Generations:
         self._outcomes: dict[str, Outcome] = {}  # by trajectory
         self._curves: dict[str, dict[int, float]] = {}  # likewise: epoch to accuracy
         self._before: tuple[int, list[str]] = (-1, [])  # the last generation's phase and trajectories
+        self._without_weights: set[str] = set()  # digests
         self._seconds = 0.0
         self.epochs = 0
         self.points: list[tuple[int, float, float]] = []
@@ -119,6 +120,15 @@ class Generations:
             alive = yield from self._judge(alive, reached, place, records, phase)
         self._evaluator.executor.keep_paused(())
         self._before = (phase, list(different))
+
+    def keep_no_weights(self, digests: Collection[str]) -> None:
+        """Deletes the weights of these of the search's networks, unless it did at the last call.
+
+        The others' stay, and so do those of networks that a replay has not met yet.
+        """
+        for digest in set(digests) - self._without_weights:
+            self._evaluator.weights.drop(digest)
+        self._without_weights = set(digests)
 
     def _stage(
         self, alive: Mapping[str, Request], epoch: int, trained: int, keep_from: float, keep: Collection[str]

@@ -99,8 +99,7 @@ class Search:
             told = [math.nan if outcome is None else outcome.standing for outcome in outcomes]
             state = self._strategy.tell(key, state, told)
             self._rows.extend(rows)
-            for digest in self._digests() - self._needed(state):  # a replay has not met all that is there yet
-                self._weights.drop(digest)
+            self._generations.keep_no_weights(self._digests() - self._needed(state))
             self._write_history(done=self._strategy.done(state) or self._generations.exhausted)
             self._listener.generation_finished(rows=rows)
         self._require_some_success()
