@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
+from vlga_jax.checks import knob
+from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, BreedingConfig, breed, known_fitness, parents_of
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Population
 from vlga_jax.genome.fixed_length import FixedLength
@@ -23,30 +23,18 @@ from vlga_jax.shapes import PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """How it evolves; all but these mean what they mean in `vlga_jax.evolution.vlga.SearchConfig`.
+class SearchConfig(BreedingConfig):
+    """How it evolves.
 
     Attributes:
       strategy: classical.
       num_convolutions: of every network.
+      num_generations: the initial population counted.
     """
 
     strategy: str = knob(one_of=("classical",))
     num_convolutions: int = knob(at_least=2, at_most=100)
-    population_size: int = knob(at_least=2, at_most=10_000)
     num_generations: int = knob(at_least=1)
-    num_elites: int = knob(at_least=0)
-    survival_rate: float = knob(at_least=0, at_most=1)
-    unfit_survival_prob: float = knob(at_least=0, at_most=1)
-    mutation_rate: float = knob(at_least=0, at_most=1)
-    crossover: str = knob(one_of=("uniform", "single_point"))
-    parent_selection: str = knob(one_of=("softmax", "uniform"))
-    parent_temperature: float = knob(at_least=1e-6)
-
-    def __post_init__(self) -> None:
-        if self.num_elites > self.population_size:
-            remedy = f"must be at most population_size={self.population_size}"
-            raise InputError("config.search.num_elites", self.num_elites, remedy)
 
     @property
     def planned_phases(self) -> int:
