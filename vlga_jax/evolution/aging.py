@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -98,7 +98,7 @@ def tournament(key: PRNGKeyArray, fitness: Float[Array | np.ndarray, " living"],
 
 
 @dataclasses.dataclass(frozen=True)
-class Aging:
+class Aging(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
     space: SearchSpace
@@ -133,15 +133,6 @@ class Aging:
 
     def done(self, state: State) -> bool:
         return state.cycle > self.config.num_cycles
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
 
     @functools.cached_property
     def _genome(self) -> FixedLength:

@@ -14,7 +14,7 @@ import numpy as np
 
 from vlga_jax.checks import knob
 from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, BreedingConfig, breed, known_fitness, parents_of
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.genome.chromosome import Population
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -64,7 +64,7 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class Classical:
+class Classical(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
     space: SearchSpace
@@ -114,15 +114,6 @@ class Classical:
 
     def done(self, state: State) -> bool:
         return state.generation == self.config.num_generations
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
 
     @functools.cached_property
     def _genome(self) -> FixedLength:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vlga_jax.checks import knob
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -65,7 +65,7 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class HillClimbing:
+class HillClimbing(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
     space: SearchSpace
@@ -94,15 +94,6 @@ class HillClimbing:
 
     def done(self, state: State) -> bool:
         return state.step > self.config.num_steps
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
 
     @functools.cached_property
     def _genome(self) -> FixedLength:
