@@ -80,6 +80,15 @@ def test_vlga_of_a_phase_that_the_budget_did_not_reach_takes_the_winner_of_the_o
     assert strategy.winner(state).place.phase == 0
 
 
+@pytest.mark.parametrize("strategy", ["classical", "aging", "hill_climbing"])
+def test_parse_config_of_a_space_without_the_wanted_number_of_convolutions_names_its_gene(strategy: str) -> None:
+    config = digits.get_config()
+    config.search = getattr(default, strategy)()
+    config.search.num_convolutions, config.space.include_b = 3, (True,)
+    with pytest.raises(InputError, match=r"config\.space\.include_b=\(True,\): must hold false for networks of 3"):
+        parse_config(config.to_dict())
+
+
 @pytest.mark.parametrize(
     ("group", "changes", "message"),
     [

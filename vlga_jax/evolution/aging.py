@@ -5,7 +5,6 @@ networks of a fixed number of convolutions instead of cells; a mutation redraws 
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -55,7 +54,7 @@ class SearchConfig:
         return 1 + self.num_cycles
 
     def make(self, space: SearchSpace) -> "Aging":
-        return Aging(space, self)
+        return Aging(FixedLength(space, self.num_convolutions), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +100,11 @@ def tournament(key: PRNGKeyArray, fitness: Float[Array | np.ndarray, " living"],
 class Aging(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
-    space: SearchSpace
+    genome: FixedLength
     config: SearchConfig
 
     def init(self, key: PRNGKeyArray) -> State:
-        genome = self._genome
+        genome = self.genome
         rows = [genome.sample(stream(key, "initial", place)) for place in range(self.config.population_size)]
         none = np.zeros((0, len(genome.num_choices)), np.int32)
         return State(0, np.stack(rows), np.full(len(rows), -1), none, np.zeros(0))
@@ -114,7 +113,7 @@ class Aging(SingleChampion):
         return tuple(
             Proposal(
                 Place(0, state.cycle, individual),
-                self._genome.chromosome(row),
+                self.genome.chromosome(row),
                 "initial" if parent < 0 else "mutant",
                 parent_a=None if parent < 0 else int(parent),
             )
@@ -134,14 +133,10 @@ class Aging(SingleChampion):
     def done(self, state: State) -> bool:
         return state.cycle > self.config.num_cycles
 
-    @functools.cached_property
-    def _genome(self) -> FixedLength:
-        return FixedLength(self.space, self.config.num_convolutions)
-
     def _parent(self, key: PRNGKeyArray, fitness: np.ndarray) -> int:
         return int(
             tournament(stream(key, "parent"), np.asarray(fitness, np.float32), sample_size=self.config.sample_size)
         )
 
     def _child(self, key: PRNGKeyArray, parent: np.ndarray) -> np.ndarray:
-        return np.asarray(_mutate(stream(key, "mutate"), parent, self._genome.num_choices, self._genome.free))
+        return np.asarray(_mutate(stream(key, "mutate"), parent, self.genome.num_choices, self.genome.free))

@@ -5,7 +5,6 @@ Xiao et al. 2020, section 4, compare with three convolutions.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
@@ -41,7 +40,7 @@ class SearchConfig(BreedingConfig):
         return 1
 
     def make(self, space: SearchSpace) -> "Classical":
-        return Classical(space, self)
+        return Classical(FixedLength(space, self.num_convolutions), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +66,12 @@ class State:
 class Classical(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
-    space: SearchSpace
+    genome: FixedLength
     config: SearchConfig
 
     def init(self, key: PRNGKeyArray) -> State:
         size = self.config.population_size
-        rows = np.stack([self._genome.sample(stream(key, "initial", place)) for place in range(size)])
+        rows = np.stack([self.genome.sample(stream(key, "initial", place)) for place in range(size)])
         return State(
             0, Population(rows, np.full(size, np.nan)), np.zeros(size, np.int32), np.full((size, 2), NO_PARENT)
         )
@@ -84,7 +83,7 @@ class Classical(SingleChampion):
             proposals.append(
                 Proposal(
                     place=Place(0, state.generation, individual),
-                    chromosome=self._genome.chromosome(row),
+                    chromosome=self.genome.chromosome(row),
                     origin=ORIGINS[state.origin[individual]],
                     parent_a=mother,
                     parent_b=father,
@@ -99,8 +98,8 @@ class Classical(SingleChampion):
             breed(
                 stream(key, "breed", state.generation),
                 Population(state.population.genes, np.asarray(fitness, np.float32)),
-                self._genome.num_choices,
-                self._genome.free,
+                self.genome.num_choices,
+                self.genome.free,
                 config=self.config,
             )
         )
@@ -114,7 +113,3 @@ class Classical(SingleChampion):
 
     def done(self, state: State) -> bool:
         return state.generation == self.config.num_generations
-
-    @functools.cached_property
-    def _genome(self) -> FixedLength:
-        return FixedLength(self.space, self.config.num_convolutions)

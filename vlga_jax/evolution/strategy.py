@@ -103,7 +103,11 @@ class StrategyConfig(Protocol):
         ...
 
     def make(self, space: SearchSpace) -> "Strategy[Any]":
-        """Returns the strategy over a space."""
+        """Returns the strategy over a space.
+
+        Raises:
+          InputError: the space cannot give what the strategy needs; later it is too late to say so.
+        """
         ...
 
 
