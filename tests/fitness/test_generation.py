@@ -129,6 +129,7 @@ def test_evaluate_with_rungs_lets_the_better_half_go_on(open_bench: Any, request
     standings = {seed: outcome.standing for seed, outcome in outcomes.items()}
     assert sorted(standings, key=standings.__getitem__) == [0, 3, 4, 1, 2]
     assert bench.executor.epochs == bench.generations.epochs == 5 * 1 + 3 * 1 + 2 * 2
+    assert bench.generations.epochs_saved == 2 * 3 + 1 * 2
 
 
 def test_evaluate_with_rungs_trains_no_epoch_twice(open_bench: Any, requests: list[Request]) -> None:
@@ -207,6 +208,7 @@ def test_evaluate_with_rungs_within_a_budget_lets_the_fittest_go_on(open_bench: 
         4: ("stopped", 1, 0.25),
     }
     assert bench.generations.epochs == 7 and bench.generations.exhausted
+    assert bench.generations.epochs_saved == 2 * 3 + 1 * 2, "two more were better, and the budget ended"
 
 
 def test_evaluate_within_a_budget_of_seconds_leaves_out_the_network_that_passes_it(

@@ -61,6 +61,7 @@ class Generations:
 
     Attributes:
       epochs: trained so far, by all networks.
+      epochs_saved: not trained so far because networks stopped early; not because the budget ended.
       points: after each evaluation: epochs and seconds so far, and the network's fitness; NaN unless it was trained to
         its end.
     """
@@ -74,6 +75,7 @@ class Generations:
         self._without_weights: set[str] = set()  # digests
         self._seconds = 0.0
         self.epochs = 0
+        self.epochs_saved = 0
         self.points: list[tuple[int, float, float]] = []
 
     @property
@@ -163,6 +165,7 @@ class Generations:
         going: list[str] = []
         if place + 1 < len(stages):
             going = self._stopping.goes_on(stages[place], reached, self._reference(phase, stages[place]))
+            self.epochs_saved += (len(reached) - len(going)) * (stages[-1] - stages[place])
             going = going[: self._affordable(stages[place + 1] - stages[place])]
         for name, request in alive.items():
             if name in going or name in self._outcomes or not records[name]:

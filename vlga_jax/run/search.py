@@ -32,7 +32,7 @@ class SearchResult:
       request: the request that gave the winner's fitness.
       requests, evaluations: of every different network asked for, by digest.
       trained: digests that this process trained, rather than knew.
-      points: see `Generations`.
+      points, epochs_saved: see `Generations`.
     """
 
     rows: tuple[HistoryRow, ...]
@@ -42,6 +42,7 @@ class SearchResult:
     evaluations: dict[str, Evaluation]
     trained: frozenset[str]
     points: tuple[tuple[int, float, float], ...]
+    epochs_saved: int
 
     @property
     def best_fitness(self) -> float:
@@ -115,6 +116,7 @@ class Search:
             evaluations={each.request.digest: each.evaluation for each in every},
             trained=frozenset(self._trained),
             points=tuple(self._generations.points),
+            epochs_saved=self._generations.epochs_saved,
         )
 
     def _request(self, proposal: Proposal) -> Request:
