@@ -41,6 +41,7 @@ class CurveExecutor(LocalExecutor):
         self, requests: Sequence[Request], find_ancestor: FindAncestor, *, limit_time: bool = True
     ) -> Iterator[Trained]:
         for request in requests:
+            find_ancestor(request)
             epochs = request.num_epochs - self.at.get(request.trajectory, 0)
             self.asked.append((request.seed, request.num_epochs))
             self.epochs += epochs
@@ -267,7 +268,7 @@ def test_evaluate_after_an_interruption_ends_the_same(open_bench: Any, requests:
     assert all(epochs > 1 for _, epochs in resumed.executor.asked)
 
 
-def test_keep_no_weights_again_deletes_only_those_it_was_not_told_of_before(
+def test_keep_no_weights_again_deletes_only_those_it_did_not_delete_before(
     open_bench: Any, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = open_bench()
@@ -275,4 +276,42 @@ def test_keep_no_weights_again_deletes_only_those_it_was_not_told_of_before(
     monkeypatch.setattr(bench.weights, "drop", dropped.append)
     for digests in ({"a"}, {"a", "b"}, {"b"}, {"a", "b"}):
         bench.generations.keep_no_weights(digests)
-    assert dropped == ["a", "b", "a"], "a was wanted in between, and may have been made again"
+    assert dropped == ["a", "b"]
+
+
+def test_evaluate_of_an_heir_to_deleted_weights_counts_the_epochs_that_make_them_again(
+    open_bench: Any, make_request: Any
+) -> None:
+    parent, child, grandchild = line_of(make_request, 0, 1, 2)
+    stranger, other = line_of(make_request, 3, 4)  # the last whose weights are in memory
+    keep = {request.trajectory for request in (parent, child, stranger)}
+    for trains in (True, False):
+        bench = open_bench()
+        for generation in ([parent, stranger], [child, other]):
+            bench.evaluate(generation, keep=keep)
+        bench.generations.keep_no_weights({parent.digest, child.digest})
+        bench.evaluate([grandchild])
+        assert bench.generations.epochs == 4 * (5 + 2), "five networks, two of them twice"
+        assert bench.executor.epochs == (4 * 7 if trains else 0), "a replay counts what it does not train"
+        bench.generations.keep_no_weights({parent.digest, child.digest})
+        assert not bench.weights.has(parent.digest) and not bench.weights.has(child.digest)
+
+
+def test_evaluate_of_an_heir_to_deleted_weights_that_the_budget_cannot_make_again_ends_it(
+    open_bench: Any, make_request: Any
+) -> None:
+    parent, child = line_of(make_request, 0, 1)
+    bench = open_bench(epochs=11)
+    bench.evaluate([parent])
+    bench.generations.keep_no_weights({parent.digest})
+    assert not bench.generations.exhausted
+    assert bench.evaluate([child]) == {}
+    assert bench.generations.epochs == bench.executor.epochs == 4 and bench.generations.exhausted
+
+
+def line_of(make_request: Any, *seeds: int) -> list[Request]:
+    """Requests of four epochs, each the heir of the one before."""
+    line: list[Request] = []
+    for seed in seeds:
+        line.append(make_request(seed=seed, recipe={"epochs": 4}, heir_of=line[-1] if line else None))
+    return line

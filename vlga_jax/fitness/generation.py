@@ -20,7 +20,8 @@ class BudgetConfig:
     """When a search ends, whatever its strategy still wants; 0 is no limit.
 
     Attributes:
-      epochs: of training, over all different networks of the search; one that fails counts as if it had not.
+      epochs: of training, over all different networks of the search; one that fails counts as if it had not. One whose
+        weights were deleted, and which is trained again because an heir needs them after all, counts again.
       seconds: that evaluations took, one after the other; a network that is not evaluated by then does not count. The
         results then depend on the machine, and are replayed from the ledger.
     """
@@ -72,7 +73,8 @@ class Generations:
         self._outcomes: dict[str, Outcome] = {}  # by trajectory
         self._curves: dict[str, dict[int, float]] = {}  # likewise: epoch to accuracy
         self._before: tuple[int, list[str]] = (-1, [])  # the last generation's phase and trajectories
-        self._without_weights: set[str] = set()  # digests
+        self._deleted: set[str] = set()  # digests whose weights are gone
+        self._cut = False  # whether the budget left out a network
         self._seconds = 0.0
         self.epochs = 0
         self.epochs_saved = 0
@@ -81,7 +83,7 @@ class Generations:
     @property
     def exhausted(self) -> bool:
         """Whether the budget allows no other network."""
-        return self._affordable(self._stages[0]) < 1
+        return self._cut or not self._affords(self._stages[0])
 
     def num_unknown(self, requests: Sequence[Request]) -> int:
         """Returns how many different networks are new to this search, and not even begun in the ledger."""
@@ -104,8 +106,7 @@ class Generations:
         for trajectory in different:
             if trajectory in self._outcomes:
                 yield self._outcomes[trajectory]
-        alive = {name: request for name, request in different.items() if name not in self._outcomes}
-        alive = dict(list(alive.items())[: self._affordable(self._stages[0])])
+        alive = self._begin({name: request for name, request in different.items() if name not in self._outcomes})
         records: dict[str, list[tuple[Evaluation, bool]]] = {name: [] for name in alive}
         trained = 0
         for place, epoch in enumerate(self._stages):
@@ -124,13 +125,37 @@ class Generations:
         self._before = (phase, list(different))
 
     def keep_no_weights(self, digests: Collection[str]) -> None:
-        """Deletes the weights of these of the search's networks, unless it did at the last call.
+        """Deletes the weights of these networks, unless it did before and nobody needed them since.
 
         The others' stay, and so do those of networks that a replay has not met yet.
         """
-        for digest in set(digests) - self._without_weights:
+        for digest in set(digests) - self._deleted:
             self._evaluator.weights.drop(digest)
-        self._without_weights = set(digests)
+        self._deleted.update(digests)
+
+    def _begin(self, new: Mapping[str, Request]) -> dict[str, Request]:
+        """Those whose first stage the budget allows; counts the epochs of ancestors that they have trained again."""
+        begun: dict[str, Request] = {}
+        for name, request in new.items():
+            again = self._to_train_again(request)
+            num_epochs = sum(ancestor.num_epochs for ancestor in again)
+            if not self._affords(num_epochs + self._stages[0] * (len(begun) + 1)):
+                self._cut = True
+                break
+            self.epochs += num_epochs
+            self._deleted.difference_update(ancestor.digest for ancestor in again)
+            begun[name] = request
+        return begun
+
+    def _to_train_again(self, heir: Request) -> list[Request]:
+        """The networks of an heir's line, up to the first whose weights are there."""
+        line, digest = [], heir.inherited_from
+        while digest is not None and digest in self._deleted:
+            ancestor = self._evaluator.ledger.request(digest)
+            assert ancestor is not None, "it was evaluated before its heirs"
+            line.append(ancestor)
+            digest = ancestor.inherited_from
+        return line
 
     def _stage(
         self, alive: Mapping[str, Request], epoch: int, trained: int, keep_from: float, keep: Collection[str]
@@ -166,7 +191,8 @@ class Generations:
         if place + 1 < len(stages):
             going = self._stopping.goes_on(stages[place], reached, self._reference(phase, stages[place]))
             self.epochs_saved += (len(reached) - len(going)) * (stages[-1] - stages[place])
-            going = going[: self._affordable(stages[place + 1] - stages[place])]
+            more = stages[place + 1] - stages[place]
+            going = [name for count, name in enumerate(going, 1) if self._affords(count * more)]
         for name, request in alive.items():
             if name in going or name in self._outcomes or not records[name]:
                 continue
@@ -194,8 +220,8 @@ class Generations:
         curves = [self._curves.get(name, {}) for name in names] if before == phase else []
         return [curve[epoch] for curve in curves if epoch in curve]
 
-    def _affordable(self, epochs: int) -> int:
-        """How many networks may train for so many epochs more."""
+    def _affords(self, num_epochs: int) -> bool:
+        """Whether the budget allows so many epochs more."""
         if self._budget.seconds and self._seconds >= self._budget.seconds:
-            return 0
-        return (self._budget.epochs - self.epochs) // epochs if self._budget.epochs else 1_000_000_000
+            return False
+        return self._budget.epochs == 0 or self.epochs + num_epochs <= self._budget.epochs
