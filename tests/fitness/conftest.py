@@ -120,9 +120,10 @@ class CurveExecutor(LocalExecutor):
             self.asked.append((request.seed, request.num_epochs))
             self.epochs += epochs
             self.at[request.trajectory] = request.num_epochs
-            answer = self.curves[request.seed][request.num_epochs - 1]
+            *before, answer = self.curves[request.seed][: request.num_epochs]
             if isinstance(answer, str):
-                yield Trained(failure(request, answer, f"was {answer}"), None)
+                losses = tuple(accuracy for accuracy in before if isinstance(accuracy, float))
+                yield Trained(failure(request, answer, f"was {answer}", losses=losses), None)
                 continue
             seconds = self.per_epoch * epochs
             evaluation = Evaluation(request.digest, "ok", answer, train_seconds=seconds, wall_seconds=seconds)
