@@ -5,7 +5,7 @@ python -m benchmarks.against_optuna --seeds=5 --workdir=runs/against_optuna
 
 from ml_collections import ConfigDict
 
-from experiments import compare_digits, default
+from experiments import compare_cifar10_small, compare_digits, default
 
 
 def get_config() -> ConfigDict:
@@ -14,13 +14,8 @@ def get_config() -> ConfigDict:
     config.compare = default.compare()
     config.compare.num_seeds = 5
     config.compare.budget_seconds = 600.0
-    config.base = compare_digits.base(default.get_config())
-    config.base.data.num_train_examples = 5000
-    config.base.data.validation_fraction = 0.2
-    config.base.space.channels = (8, 16, 32)
-    config.base.fitness.batch_size = 64
+    config.base = compare_cifar10_small.little(num_train_examples=5000)
     config.base.final.epochs = 20
-    config.base.final.batch_size = 64
     every = compare_digits.strategies(population_size=8, num_generations=3)
     config.strategies = ConfigDict({"vlga": every.vlga})
     return config

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import default
 from vlga_jax.checks import InputError, parse
-from vlga_jax.evolution.aging import Aging, SearchConfig, State, tournament
+from vlga_jax.evolution.aging import SearchConfig, State, tournament
 from vlga_jax.evolution.strategy import Proposal
 from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SpaceConfig, make_search_space
@@ -33,7 +33,7 @@ def worth(proposal: Proposal) -> float:
 
 
 def play(config: SearchConfig, seed: int = 0) -> tuple[list[tuple[State, tuple[Proposal, ...]]], State]:
-    strategy, key, cycles = Aging(SPACE, config), jax.random.key(seed), []
+    strategy, key, cycles = config.make(SPACE), jax.random.key(seed), []
     state = strategy.init(key)
     while not strategy.done(state):
         proposals = strategy.ask(state)
@@ -61,7 +61,7 @@ def test_run_asks_for_the_population_and_then_for_children() -> None:
     assert [len(proposals) for _, proposals in cycles] == [4, 2, 2, 2, 2, 2]
     assert [[one.origin for one in proposals] for _, proposals in cycles[:2]] == [["initial"] * 4, ["mutant"] * 2]
     best = max((one for _, proposals in cycles for one in proposals), key=worth)
-    winner = Aging(SPACE, config_with()).winner(state)
+    winner = config_with().make(SPACE).winner(state)
     assert (winner.place, winner.fitness) == (best.place, worth(best))
 
 
@@ -84,7 +84,7 @@ def test_the_oldest_die_however_fit() -> None:
 
 
 def test_the_winner_may_be_dead() -> None:
-    strategy, key = Aging(SPACE, config_with()), jax.random.key(0)
+    strategy, key = config_with().make(SPACE), jax.random.key(0)
     state = strategy.init(key)
     first = strategy.ask(state)[0]
     while not strategy.done(state):

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import default
 from vlga_jax.checks import InputError, parse
-from vlga_jax.evolution.classical import Classical, SearchConfig, State
+from vlga_jax.evolution.classical import SearchConfig, State
 from vlga_jax.evolution.strategy import Proposal
 from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SpaceConfig, make_search_space
@@ -25,7 +25,7 @@ def worth(proposal: Proposal) -> float:
 
 
 def play(seed: int = 0) -> tuple[list[tuple[Proposal, ...]], State]:
-    strategy, key, generations = Classical(SPACE, config_with()), jax.random.key(seed), []
+    strategy, key, generations = config_with().make(SPACE), jax.random.key(seed), []
     state = strategy.init(key)
     while not strategy.done(state):
         generations.append(strategy.ask(state))
@@ -70,7 +70,7 @@ def test_offspring_are_what_their_origin_says_of_their_parents() -> None:
 def test_winner_is_the_first_of_the_best_of_all_generations() -> None:
     generations, state = play()
     best = max((one for generation in generations for one in generation), key=worth)
-    winner = Classical(SPACE, config_with()).winner(state)
+    winner = config_with().make(SPACE).winner(state)
     assert (winner.place, winner.fitness) == (best.place, worth(best))
     np.testing.assert_array_equal(winner.chromosome.genes, best.chromosome.genes)
 

@@ -13,7 +13,7 @@ SMALL: dict[str, Any] = {"strategy": "hill_climbing", "num_convolutions": 3, "nu
 
 
 def strategy_with(**changes: Any) -> HillClimbing:
-    return HillClimbing(SPACE, parse(SearchConfig, {**SMALL, **changes}, "config.search"))
+    return parse(SearchConfig, {**SMALL, **changes}, "config.search").make(SPACE)
 
 
 def test_run_climbs_to_the_fittest_neighbour_only_if_it_is_fitter() -> None:

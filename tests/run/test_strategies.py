@@ -48,6 +48,16 @@ def test_run_of_every_strategy_ends_and_repeats_to_the_same_bytes(strategy: str,
     assert (tmp_path / "two" / "result.json").read_bytes() == (tmp_path / "one" / "result.json").read_bytes()
 
 
+def test_run_of_rejected_networks_only_within_a_budget_ends(tmp_path: Path) -> None:
+    config = digits.get_config()
+    config.search = default.random_search()
+    config.search.population_size, config.search.num_generations = 1, 10**9
+    config.fitness.max_parameters, config.budget.epochs = 1, 8
+    config.data.num_train_examples, config.tracking.progress = 100, "none"
+    with pytest.raises(InputError, match=r"no network could be trained: .*max_parameters=1"):
+        run(parse_config(config.to_dict()), tmp_path)
+
+
 @pytest.mark.parametrize("strategy", ["", "selection", "anneal"])
 def test_strategy_that_is_none_is_an_input_error(strategy: str) -> None:
     config = digits.get_config()
@@ -78,6 +88,15 @@ def test_vlga_of_a_phase_that_the_budget_did_not_reach_takes_the_winner_of_the_o
         state = strategy.tell(key, state, [0.5] * config.search.population_size)
     state = strategy.tell(key, state, [math.nan] * config.search.population_size)
     assert strategy.winner(state).place.phase == 0
+
+
+@pytest.mark.parametrize("strategy", ["classical", "aging", "hill_climbing"])
+def test_parse_config_of_a_space_without_the_wanted_number_of_convolutions_names_its_gene(strategy: str) -> None:
+    config = digits.get_config()
+    config.search = getattr(default, strategy)()
+    config.search.num_convolutions, config.space.include_b = 3, (True,)
+    with pytest.raises(InputError, match=r"config\.space\.include_b=\(True,\): must hold false for networks of 3"):
+        parse_config(config.to_dict())
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def start(listener: WandbListener | FanOut, workdir: Path) -> None:
 def tell_of_a_run(listener: WandbListener | FanOut, workdir: Path) -> None:
     start(listener, workdir)
     listener.generation_finished(rows=[row(0, 0, 0, 0.5), row(0, 0, 1, 0.75), row(0, 0, 2, 0.0, "diverged")])
-    listener.generation_finished(rows=[row(1, 0, 0, 0.625), row(1, 0, 1, 0.375)])
+    listener.generation_finished(rows=[row(1, 0, 0, 0.625), row(1, 0, 1, 0.375), row(1, 0, 2, 0.25, "stopped")])
     listener.generation_finished(rows=[row(2, 0, 0, 0.0, "diverged")])
     listener.final_epoch_finished(epoch=0, num_epochs=2, loss=0.5, accuracy=0.25)
     listener.final_epoch_finished(epoch=1, num_epochs=2, loss=0.25, accuracy=None)
@@ -109,6 +109,7 @@ def test_listener_whole_run_sends_these_commands(stub: Any, tmp_path: Path, work
             "generation": 1,
             "phase": 1,
             "fitness/failed": 1,
+            "fitness/stopped": 0,
             "fitness/best": 0.75,
             "fitness/average": 0.625,
             "fitness/best_so_far": 0.75,
@@ -119,13 +120,14 @@ def test_listener_whole_run_sends_these_commands(stub: Any, tmp_path: Path, work
             "generation": 2,
             "phase": 2,
             "fitness/failed": 0,
+            "fitness/stopped": 1,
             "fitness/best": 0.625,
             "fitness/average": 0.5,
             "fitness/best_so_far": 0.75,
             "best_fitness/phase_02": 0.625,
             "average_fitness/phase_02": 0.5,
         },
-        {"generation": 3, "fitness/failed": 1},
+        {"generation": 3, "fitness/failed": 1, "fitness/stopped": 0},
         {"final_epoch": 1, "final/loss": 0.5, "final/accuracy": 0.25},
         {"final_epoch": 2, "final/loss": 0.25},
     ]
@@ -134,7 +136,7 @@ def test_listener_whole_run_sends_these_commands(stub: Any, tmp_path: Path, work
     assert summary == {"values": {"best_fitness": 0.75, "test_accuracy": 0.5, "num_parameters": 7}}
     assert table["columns"] == list(COLUMNS)
     assert table["rows"][2] == [0, 0, 2, "initial", None, None, '[{"kernel": 3}]', 0.001, "abc", 3, 0.0, "diverged"]
-    assert len(table["rows"]) == 6
+    assert len(table["rows"]) == 7
     assert model == {"name": f"best-{run_id}", "directory": str(workdir / "best"), "metadata": RESULT}
     assert finish == {"exit_code": 0}
 

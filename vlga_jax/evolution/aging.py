@@ -5,7 +5,6 @@ networks of a fixed number of convolutions instead of cells; a mutation redraws 
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -55,7 +54,7 @@ class SearchConfig:
         return 1 + self.num_cycles
 
     def make(self, space: SearchSpace) -> "Aging":
-        return Aging(space, self)
+        return Aging(FixedLength(space, self.num_convolutions), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +97,14 @@ def tournament(key: PRNGKeyArray, fitness: Float[Array | np.ndarray, " living"],
 
 
 @dataclasses.dataclass(frozen=True)
-class Aging:
+class Aging(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
-    space: SearchSpace
+    genome: FixedLength
     config: SearchConfig
 
     def init(self, key: PRNGKeyArray) -> State:
-        genome = self._genome
+        genome = self.genome
         rows = [genome.sample(stream(key, "initial", place)) for place in range(self.config.population_size)]
         none = np.zeros((0, len(genome.num_choices)), np.int32)
         return State(0, np.stack(rows), np.full(len(rows), -1), none, np.zeros(0))
@@ -114,7 +113,7 @@ class Aging:
         return tuple(
             Proposal(
                 Place(0, state.cycle, individual),
-                self._genome.chromosome(row),
+                self.genome.chromosome(row),
                 "initial" if parent < 0 else "mutant",
                 parent_a=None if parent < 0 else int(parent),
             )
@@ -134,23 +133,10 @@ class Aging:
     def done(self, state: State) -> bool:
         return state.cycle > self.config.num_cycles
 
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
-
-    @functools.cached_property
-    def _genome(self) -> FixedLength:
-        return FixedLength(self.space, self.config.num_convolutions)
-
     def _parent(self, key: PRNGKeyArray, fitness: np.ndarray) -> int:
         return int(
             tournament(stream(key, "parent"), np.asarray(fitness, np.float32), sample_size=self.config.sample_size)
         )
 
     def _child(self, key: PRNGKeyArray, parent: np.ndarray) -> np.ndarray:
-        return np.asarray(_mutate(stream(key, "mutate"), parent, self._genome.num_choices, self._genome.free))
+        return np.asarray(_mutate(stream(key, "mutate"), parent, self.genome.num_choices, self.genome.free))

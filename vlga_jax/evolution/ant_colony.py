@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.checks import knob
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
@@ -173,7 +173,7 @@ def _draws(key: PRNGKeyArray, iteration: int | Array, num_ants: int, shape: tupl
 
 
 @dataclasses.dataclass(frozen=True)
-class AntColony:
+class AntColony(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
     space: SearchSpace
@@ -210,20 +210,6 @@ class AntColony:
 
     def done(self, state: State) -> bool:
         return state.iteration == self.config.num_iterations
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return tuple(champion.place for champion in self.champions(state))
-
-    def winner(self, state: State) -> Champion:
-        """Returns the best of all ants.
-
-        Raises:
-          IndexError: every ant failed.
-        """
-        return self.champions(state)[0]
 
     def _free(self, num_blocks: int) -> np.ndarray:
         """Which genes are layers of the graph, bool `[blocks, genes]`."""

@@ -1,14 +1,16 @@
 """One generation from the last, as every genetic algorithm here makes it: survivors, mutants and children."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution import selection, variation
 from vlga_jax.genome.chromosome import Population
 from vlga_jax.shapes import Array, Int, PRNGKeyArray
@@ -18,29 +20,37 @@ _SURVIVOR, _MUTANT, _CHILD = 1, 2, 3
 NO_PARENT = -1
 
 
-@runtime_checkable
-class Breeder(Protocol):
-    """What breeding depends on; see `vlga_jax.evolution.vlga.SearchConfig` for what each means. Hashable."""
+@dataclasses.dataclass(frozen=True)
+class BreedingConfig:
+    """What breeding depends on; the `SearchConfig` of a genetic algorithm adds its own knobs.
 
-    @property
-    def population_size(self) -> int: ...
-    @property
-    def num_elites(self) -> int: ...
-    @property
-    def survival_rate(self) -> float: ...
-    @property
-    def unfit_survival_prob(self) -> float: ...
-    @property
-    def mutation_rate(self) -> float: ...
-    @property
-    def crossover(self) -> str: ...
-    @property
-    def parent_selection(self) -> str: ...
-    @property
-    def parent_temperature(self) -> float: ...
+    Attributes:
+      population_size: individuals a generation.
+      num_elites: fittest that survive unmutated; 0 reproduces the sources.
+      survival_rate: share of the population that survives for its fitness; at least two do.
+      unfit_survival_prob: chance of each of the others to survive.
+      mutation_rate: chance of a survivor to have one gene redrawn.
+      crossover: how two parents recombine.
+      parent_selection: fitness-weighted (softmax) or uniform over the survivors.
+      parent_temperature: of the softmax, in fitness units.
+    """
+
+    population_size: int = knob(at_least=2, at_most=10_000)
+    num_elites: int = knob(at_least=0)
+    survival_rate: float = knob(at_least=0, at_most=1)
+    unfit_survival_prob: float = knob(at_least=0, at_most=1)
+    mutation_rate: float = knob(at_least=0, at_most=1)
+    crossover: str = knob(one_of=("uniform", "single_point"))
+    parent_selection: str = knob(one_of=("softmax", "uniform"))
+    parent_temperature: float = knob(at_least=1e-6)
+
+    def __post_init__(self) -> None:
+        if self.num_elites > self.population_size:
+            remedy = f"must be at most population_size={self.population_size}"
+            raise InputError("config.search.num_elites", self.num_elites, remedy)
 
 
-def num_fit(config: Breeder) -> int:
+def num_fit(config: BreedingConfig) -> int:
     """Returns how many survive for their fitness: the rate's share rounded half up, at least 2, elites included."""
     return max(2, config.num_elites, math.floor(config.survival_rate * config.population_size + 0.5))
 
@@ -68,7 +78,7 @@ def breed(
     num_choices: Int[Array, " genes"],
     free: Array,
     *,
-    config: Breeder,
+    config: BreedingConfig,
 ) -> Offspring:
     """Returns the next generation.
 

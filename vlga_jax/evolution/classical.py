@@ -5,16 +5,15 @@ Xiao et al. 2020, section 4, compare with three convolutions.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.checks import knob
+from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, BreedingConfig, breed, known_fitness, parents_of
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.genome.chromosome import Population
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -23,37 +22,25 @@ from vlga_jax.shapes import PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """How it evolves; all but these mean what they mean in `vlga_jax.evolution.vlga.SearchConfig`.
+class SearchConfig(BreedingConfig):
+    """How it evolves.
 
     Attributes:
       strategy: classical.
       num_convolutions: of every network.
+      num_generations: the initial population counted.
     """
 
     strategy: str = knob(one_of=("classical",))
     num_convolutions: int = knob(at_least=2, at_most=100)
-    population_size: int = knob(at_least=2, at_most=10_000)
     num_generations: int = knob(at_least=1)
-    num_elites: int = knob(at_least=0)
-    survival_rate: float = knob(at_least=0, at_most=1)
-    unfit_survival_prob: float = knob(at_least=0, at_most=1)
-    mutation_rate: float = knob(at_least=0, at_most=1)
-    crossover: str = knob(one_of=("uniform", "single_point"))
-    parent_selection: str = knob(one_of=("softmax", "uniform"))
-    parent_temperature: float = knob(at_least=1e-6)
-
-    def __post_init__(self) -> None:
-        if self.num_elites > self.population_size:
-            remedy = f"must be at most population_size={self.population_size}"
-            raise InputError("config.search.num_elites", self.num_elites, remedy)
 
     @property
     def planned_phases(self) -> int:
         return 1
 
     def make(self, space: SearchSpace) -> "Classical":
-        return Classical(space, self)
+        return Classical(FixedLength(space, self.num_convolutions), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +63,15 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class Classical:
+class Classical(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
-    space: SearchSpace
+    genome: FixedLength
     config: SearchConfig
 
     def init(self, key: PRNGKeyArray) -> State:
         size = self.config.population_size
-        rows = np.stack([self._genome.sample(stream(key, "initial", place)) for place in range(size)])
+        rows = np.stack([self.genome.sample(stream(key, "initial", place)) for place in range(size)])
         return State(
             0, Population(rows, np.full(size, np.nan)), np.zeros(size, np.int32), np.full((size, 2), NO_PARENT)
         )
@@ -96,7 +83,7 @@ class Classical:
             proposals.append(
                 Proposal(
                     place=Place(0, state.generation, individual),
-                    chromosome=self._genome.chromosome(row),
+                    chromosome=self.genome.chromosome(row),
                     origin=ORIGINS[state.origin[individual]],
                     parent_a=mother,
                     parent_b=father,
@@ -111,8 +98,8 @@ class Classical:
             breed(
                 stream(key, "breed", state.generation),
                 Population(state.population.genes, np.asarray(fitness, np.float32)),
-                self._genome.num_choices,
-                self._genome.free,
+                self.genome.num_choices,
+                self.genome.free,
                 config=self.config,
             )
         )
@@ -126,16 +113,3 @@ class Classical:
 
     def done(self, state: State) -> bool:
         return state.generation == self.config.num_generations
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
-
-    @functools.cached_property
-    def _genome(self) -> FixedLength:
-        return FixedLength(self.space, self.config.num_convolutions)

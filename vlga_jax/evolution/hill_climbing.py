@@ -4,14 +4,13 @@ One network; its mutants are tried, and the best of them takes its place if it i
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from vlga_jax.checks import knob
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -48,7 +47,7 @@ class SearchConfig:
         return self.num_neighbours
 
     def make(self, space: SearchSpace) -> "HillClimbing":
-        return HillClimbing(space, self)
+        return HillClimbing(FixedLength(space, self.num_convolutions), self)
 
 
 _mutate = jax.jit(mutate)
@@ -65,20 +64,20 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class HillClimbing:
+class HillClimbing(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
-    space: SearchSpace
+    genome: FixedLength
     config: SearchConfig
 
     def init(self, key: PRNGKeyArray) -> State:
-        row = self._genome.sample(stream(key, "initial"))
+        row = self.genome.sample(stream(key, "initial"))
         return State(0, row[None], row)
 
     def ask(self, state: State) -> tuple[Proposal, ...]:
         origin = "mutant" if state.step else "initial"
         return tuple(
-            Proposal(Place(0, state.step, individual), self._genome.chromosome(row), origin)
+            Proposal(Place(0, state.step, individual), self.genome.chromosome(row), origin)
             for individual, row in enumerate(state.rows)
         )
 
@@ -87,23 +86,10 @@ class HillClimbing:
         summit = state.summit if best is state.best else state.rows[best.place.individual]
         step = state.step + 1
         rows = [
-            _mutate(stream(key, "step", step, neighbour), summit, self._genome.num_choices, self._genome.free)
+            _mutate(stream(key, "step", step, neighbour), summit, self.genome.num_choices, self.genome.free)
             for neighbour in range(self.config.num_neighbours)
         ]
         return State(step, np.stack(rows), summit, best)
 
     def done(self, state: State) -> bool:
         return state.step > self.config.num_steps
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
-
-    @functools.cached_property
-    def _genome(self) -> FixedLength:
-        return FixedLength(self.space, self.config.num_convolutions)

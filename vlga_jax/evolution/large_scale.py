@@ -14,7 +14,7 @@ import numpy as np
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.large_scale_mutations import Individual, make_initial, mutate
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, Float, Int, PRNGKeyArray
@@ -128,7 +128,7 @@ def tournament(
 
 
 @dataclasses.dataclass(frozen=True)
-class LargeScale:
+class LargeScale(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
     space: SearchSpace
@@ -176,14 +176,8 @@ class LargeScale:
     def done(self, state: State) -> bool:
         return state.cycle > self.config.num_cycles
 
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
     def parents(self, state: State) -> tuple[Place, ...]:
         return tuple(one.place for one in state.living)
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
 
     def _child(self, key: PRNGKeyArray, parent: Living) -> Individual:
         child = mutate(key, parent.individual, self.space, max_convolutions=self.config.max_convolutions)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
+from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.fixed_length import FixedLength
 from vlga_jax.genome.space import SearchSpace
@@ -60,7 +60,7 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomSearch:
+class RandomSearch(SingleChampion):
     """The strategy; see `vlga_jax.evolution.strategy.Strategy` for its methods."""
 
     space: SearchSpace
@@ -81,15 +81,6 @@ class RandomSearch:
 
     def done(self, state: State) -> bool:
         return state.generation == self.config.num_generations
-
-    def champions(self, state: State) -> tuple[Champion, ...]:
-        return () if state.best is None else (state.best,)
-
-    def parents(self, state: State) -> tuple[Place, ...]:
-        return ()
-
-    def winner(self, state: State) -> Champion:
-        return self.champions(state)[0]
 
     def _draw(self, key: PRNGKeyArray, generation: int) -> tuple[Chromosome, ...]:
         return tuple(

@@ -103,8 +103,40 @@ class StrategyConfig(Protocol):
         ...
 
     def make(self, space: SearchSpace) -> "Strategy[Any]":
-        """Returns the strategy over a space."""
+        """Returns the strategy over a space.
+
+        Raises:
+          InputError: the space cannot give what the strategy needs; later it is too late to say so.
+        """
         ...
+
+
+@runtime_checkable
+class HasBest(Protocol):
+    """The state of a strategy that knows one champion only."""
+
+    @property
+    def best(self) -> Champion | None:
+        """The best individual so far; None before any was told."""
+        ...
+
+
+class SingleChampion:
+    """What strategies of one phase answer alike: the champion is their state's `best`, and only its weights matter."""
+
+    def champions(self, state: HasBest) -> tuple[Champion, ...]:
+        return () if state.best is None else (state.best,)
+
+    def parents(self, state: Any) -> tuple[Place, ...]:
+        return ()
+
+    def winner(self, state: HasBest) -> Champion:
+        """Returns the best of all.
+
+        Raises:
+          IndexError: there is none.
+        """
+        return self.champions(state)[0]
 
 
 State = TypeVar("State")

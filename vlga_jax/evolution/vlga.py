@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from vlga_jax.checks import InputError, knob
-from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, breed, known_fitness, parents_of
+from vlga_jax.checks import knob
+from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, BreedingConfig, breed, known_fitness, parents_of
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome, Population, sample_genes
 from vlga_jax.genome.space import SearchSpace
@@ -24,50 +24,28 @@ _ROUNDING = 1e-9  # 0.07 - 0.06 exceeds 0.01 in float64; one image more or less 
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(BreedingConfig):
     """How it evolves.
 
     Attributes:
       strategy: vlga.
-      population_size: individuals a generation.
       num_generations: a phase, the initial population counted.
       num_phases: at most; one block is added in each after the first.
       stop_rule: whether to end once a phase's best falls more than `stop_drop` below the best so far. That phase is
         then no part of the result.
       stop_drop: in fitness units.
-      num_elites: fittest that survive unmutated; 0 reproduces the sources.
-      survival_rate: share of the population that survives for its fitness; at least two do.
-      unfit_survival_prob: chance of each of the others to survive.
-      mutation_rate: chance of a survivor to have one gene redrawn.
-      crossover: how two parents recombine.
-      parent_selection: fitness-weighted (softmax) or uniform over the survivors.
-      parent_temperature: of the softmax, in fitness units.
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
       weight_transfer: whether inherited blocks bring their weights, frozen; else every network is trained whole from
         fresh weights, which is what transfer is measured against.
     """
 
     strategy: str = knob(one_of=("vlga",))
-    population_size: int = knob(at_least=2, at_most=10_000)
     num_generations: int = knob(at_least=1)
     num_phases: int = knob(at_least=1)
     stop_rule: bool = knob()
     stop_drop: float = knob(at_least=0)
-    num_elites: int = knob(at_least=0)
-    survival_rate: float = knob(at_least=0, at_most=1)
-    unfit_survival_prob: float = knob(at_least=0, at_most=1)
-    mutation_rate: float = knob(at_least=0, at_most=1)
-    crossover: str = knob(one_of=("uniform", "single_point"))
-    parent_selection: str = knob(one_of=("softmax", "uniform"))
-    parent_temperature: float = knob(at_least=1e-6)
     winner: str = knob(one_of=("last_phase", "best_phase"))
     weight_transfer: bool = knob()
-
-    def __post_init__(self) -> None:
-        if self.num_elites > self.population_size:
-            raise InputError(
-                "config.search.num_elites", self.num_elites, f"must be at most population_size={self.population_size}"
-            )
 
     @property
     def planned_phases(self) -> int:

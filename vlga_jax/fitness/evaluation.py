@@ -158,7 +158,7 @@ class Evaluation:
       status: ok; or diverged, out_of_memory, out_of_time, too_many_parameters, too_many_flops.
       fitness: validation accuracy in [0, 1]; the worst, 0, unless ok.
       reason: one line, empty if ok.
-      losses: mean training loss of each epoch.
+      losses: mean training loss of each whole epoch.
       train_seconds, compile_seconds: what it took here, in whatever threads.
       wall_seconds: by how much it delayed what came after it.
     """
@@ -174,10 +174,16 @@ class Evaluation:
 
 
 def failure(
-    request: Request, status: str, reason: str, *, train_seconds: float = 0.0, compile_seconds: float = 0.0
+    request: Request,
+    status: str,
+    reason: str,
+    *,
+    losses: tuple[float, ...] = (),
+    train_seconds: float = 0.0,
+    compile_seconds: float = 0.0,
 ) -> Evaluation:
     """Returns the evaluation of a network that could not be trained: the worst fitness, with the reason."""
-    return Evaluation(request.digest, status, WORST_FITNESS, reason, (), train_seconds, compile_seconds)
+    return Evaluation(request.digest, status, WORST_FITNESS, reason, losses, train_seconds, compile_seconds)
 
 
 def request_from_json(text: str) -> Request:

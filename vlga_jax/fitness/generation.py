@@ -14,13 +14,20 @@ from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.fitness.status import OK, STOPPED
 from vlga_jax.fitness.stopping import StoppingConfig, standing
 
+_MOST_IDLE_GENERATIONS = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class BudgetConfig:
     """When a search ends, whatever its strategy still wants; 0 is no limit.
 
+    A search with a limit also ends after 100 generations in a row in which nothing was trained: networks that are known
+    or rejected would never use up a budget.
+
     Attributes:
-      epochs: of training, over all different networks of the search; one that fails counts as if it had not.
+      epochs: that networks begin, over all different ones of the search: the epoch in which one fails counts, those it
+        does not come to do not, and one that is rejected counts nothing. One whose weights were deleted, and which is
+        trained again because an heir needs them after all, counts again.
       seconds: that evaluations took, one after the other; a network that is not evaluated by then does not count. The
         results then depend on the machine, and are replayed from the ledger.
     """
@@ -60,7 +67,8 @@ class Generations:
       epochs: of a whole training.
 
     Attributes:
-      epochs: trained so far, by all networks.
+      epochs: begun so far, by all networks.
+      epochs_saved: not trained so far because networks stopped early; not because the budget ended.
       points: after each evaluation: epochs and seconds so far, and the network's fitness; NaN unless it was trained to
         its end.
     """
@@ -71,14 +79,20 @@ class Generations:
         self._outcomes: dict[str, Outcome] = {}  # by trajectory
         self._curves: dict[str, dict[int, float]] = {}  # likewise: epoch to accuracy
         self._before: tuple[int, list[str]] = (-1, [])  # the last generation's phase and trajectories
+        self._deleted: set[str] = set()  # digests whose weights are gone
+        self._cut = False  # whether the budget left out a network
+        self._num_idle = 0  # generations in a row that trained nothing
         self._seconds = 0.0
         self.epochs = 0
+        self.epochs_saved = 0
         self.points: list[tuple[int, float, float]] = []
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget allows no other network."""
-        return self._affordable(self._stages[0]) < 1
+        """Whether the budget allows no other network, or nobody uses it."""
+        limited = self._budget.epochs > 0 or self._budget.seconds > 0
+        idle = limited and self._num_idle >= _MOST_IDLE_GENERATIONS
+        return idle or self._cut or not self._affords(self._stages[0])
 
     def num_unknown(self, requests: Sequence[Request]) -> int:
         """Returns how many different networks are new to this search, and not even begun in the ledger."""
@@ -102,7 +116,7 @@ class Generations:
             if trajectory in self._outcomes:
                 yield self._outcomes[trajectory]
         alive = {name: request for name, request in different.items() if name not in self._outcomes}
-        alive = dict(list(alive.items())[: self._affordable(self._stages[0])])
+        epochs_before = self.epochs
         records: dict[str, list[tuple[Evaluation, bool]]] = {name: [] for name in alive}
         trained = 0
         for place, epoch in enumerate(self._stages):
@@ -119,26 +133,66 @@ class Generations:
             alive = yield from self._judge(alive, reached, place, records, phase)
         self._evaluator.executor.keep_paused(())
         self._before = (phase, list(different))
+        self._num_idle = self._num_idle + 1 if self.epochs == epochs_before else 0
+
+    def keep_no_weights(self, digests: Collection[str]) -> None:
+        """Deletes the weights of these networks, unless it did before and nobody needed them since.
+
+        The others' stay, and so do those of networks that a replay has not met yet.
+        """
+        for digest in set(digests) - self._deleted:
+            self._evaluator.weights.drop(digest)
+        self._deleted.update(digests)
+
+    def _begin(self, waiting: Mapping[str, Request], num_epochs: int) -> dict[str, Request]:
+        """The first of these networks, as many as may train so long; counts the ancestors that train again for them."""
+        begun: dict[str, Request] = {}
+        planned = 0
+        for name, request in waiting.items():
+            again = self._to_train_again(request)
+            num_again = sum(ancestor.num_epochs for ancestor in again)
+            planned += 0 if request.rejection() else num_epochs
+            if not self._affords(num_again + planned):
+                break
+            self.epochs += num_again
+            self._deleted.difference_update(ancestor.digest for ancestor in again)
+            begun[name] = request
+        return begun
+
+    def _to_train_again(self, heir: Request) -> list[Request]:
+        """The networks of an heir's line, up to the first whose weights are there; none if the heir is rejected."""
+        line, digest = [], None if heir.rejection() else heir.inherited_from
+        while digest is not None and digest in self._deleted:
+            ancestor = self._evaluator.ledger.request(digest)
+            assert ancestor is not None, "it was evaluated before its heirs"
+            line.append(ancestor)
+            digest = ancestor.inherited_from
+        return line
 
     def _stage(
         self, alive: Mapping[str, Request], epoch: int, trained: int, keep_from: float, keep: Collection[str]
     ) -> Iterator[tuple[str, Evaluation, bool]]:
         """Trains everyone to an epoch, until the budget ends."""
-        names = {request.until(epoch).digest: name for name, request in alive.items()}
-        kept = {digest for digest, name in names.items() if name in keep}
         self._evaluator.executor.keep_paused(alive)
-        asked = [request.until(epoch) for request in alive.values()]
-        for evaluation, known in self._evaluator.evaluate(asked, keep_from=keep_from, keep=kept):
-            name = names[evaluation.digest]
-            self._seconds += evaluation.wall_seconds
-            if self._budget.seconds and self._seconds > self._budget.seconds:
-                return
-            self.epochs += epoch - trained
-            if evaluation.status == OK:  # a failed one has no accuracy that others could fall below
-                self._curves.setdefault(name, {})[epoch] = evaluation.fitness
-            whole = evaluation.status == OK and epoch == self._stages[-1]
-            self.points.append((self.epochs, self._seconds, evaluation.fitness if whole else math.nan))
-            yield name, evaluation, known
+        waiting = dict(alive)
+        while begun := self._begin(waiting, epoch - trained):  # again where failures left epochs over
+            waiting = {name: request for name, request in waiting.items() if name not in begun}
+            names = {request.until(epoch).digest: name for name, request in begun.items()}
+            kept = {digest for digest, name in names.items() if name in keep}
+            asked = [request.until(epoch) for request in begun.values()]
+            for evaluation, known in self._evaluator.evaluate(asked, keep_from=keep_from, keep=kept):
+                name = names[evaluation.digest]
+                self._seconds += evaluation.wall_seconds
+                if self._budget.seconds and self._seconds > self._budget.seconds:
+                    return
+                if begun[name].rejection() is None:
+                    self.epochs += _num_begun(evaluation, trained, epoch)
+                if evaluation.status == OK:  # a failed one has no accuracy that others could fall below
+                    self._curves.setdefault(name, {})[epoch] = evaluation.fitness
+                whole = evaluation.status == OK and epoch == self._stages[-1]
+                self.points.append((self.epochs, self._seconds, evaluation.fitness if whole else math.nan))
+                yield name, evaluation, known
+        self._cut = self._cut or bool(waiting)
 
     def _judge(
         self,
@@ -153,7 +207,9 @@ class Generations:
         going: list[str] = []
         if place + 1 < len(stages):
             going = self._stopping.goes_on(stages[place], reached, self._reference(phase, stages[place]))
-            going = going[: self._affordable(stages[place + 1] - stages[place])]
+            self.epochs_saved += (len(reached) - len(going)) * (stages[-1] - stages[place])
+            more = stages[place + 1] - stages[place]
+            going = [name for count, name in enumerate(going, 1) if self._affords(count * more)]
         for name, request in alive.items():
             if name in going or name in self._outcomes or not records[name]:
                 continue
@@ -181,8 +237,15 @@ class Generations:
         curves = [self._curves.get(name, {}) for name in names] if before == phase else []
         return [curve[epoch] for curve in curves if epoch in curve]
 
-    def _affordable(self, epochs: int) -> int:
-        """How many networks may train for so many epochs more."""
+    def _affords(self, num_epochs: int) -> bool:
+        """Whether the budget allows so many epochs more."""
         if self._budget.seconds and self._seconds >= self._budget.seconds:
-            return 0
-        return (self._budget.epochs - self.epochs) // epochs if self._budget.epochs else 1_000_000_000
+            return False
+        return self._budget.epochs == 0 or self.epochs + num_epochs <= self._budget.epochs
+
+
+def _num_begun(evaluation: Evaluation, before: int, until: int) -> int:
+    """How many epochs a training began of those after `before`; one at least."""
+    if evaluation.status == OK:
+        return until - before
+    return min(max(len(evaluation.losses), before) + 1, until) - before

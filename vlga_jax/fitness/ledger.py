@@ -6,7 +6,7 @@ Schema, version 2 (`PRAGMA user_version`):
       digest TEXT, environment TEXT,   -- primary key together; see evaluation.digest_of, evaluation.environment
       request TEXT,                    -- canonical JSON, from which the training can be repeated
       status TEXT, fitness REAL, reason TEXT,
-      losses TEXT,                     -- JSON, mean loss of each epoch
+      losses TEXT,                     -- JSON, mean loss of each whole epoch
       train_seconds REAL, compile_seconds REAL, wall_seconds REAL)
     finals(
       digest TEXT, environment TEXT,   -- of the final training

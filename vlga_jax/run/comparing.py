@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlga_jax.checks import InputError, knob, parse
-from vlga_jax.fitness.status import STOPPED
 from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
@@ -162,7 +161,6 @@ def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> R
 
 def _make_record(name: str, config: RunConfig, found: SearchResult, result: Mapping[str, Any]) -> RunRecord:
     reached = [(epochs, seconds, fitness) for epochs, seconds, fitness in found.points if not math.isnan(fitness)]
-    stopped = {row.network: config.fitness.epochs - row.epochs for row in found.rows if row.status == STOPPED}
     generations = []
     for (phase, generation), rows in groupby(found.rows, key=lambda row: (row.phase, row.generation)):
         reach = scores(list(rows))
@@ -176,7 +174,7 @@ def _make_record(name: str, config: RunConfig, found: SearchResult, result: Mapp
         num_parameters=result["num_parameters"],
         epochs=found.points[-1][0],
         seconds=found.points[-1][1],
-        epochs_saved=sum(stopped.values()),
+        epochs_saved=found.epochs_saved,
         points=tuple((float(epochs), fitness) for epochs, _, fitness in reached),
         times=tuple(seconds for _, seconds, _ in reached),
         generations=tuple(generations),

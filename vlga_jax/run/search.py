@@ -32,7 +32,7 @@ class SearchResult:
       request: the request that gave the winner's fitness.
       requests, evaluations: of every different network asked for, by digest.
       trained: digests that this process trained, rather than knew.
-      points: see `Generations`.
+      points, epochs_saved: see `Generations`.
     """
 
     rows: tuple[HistoryRow, ...]
@@ -42,6 +42,7 @@ class SearchResult:
     evaluations: dict[str, Evaluation]
     trained: frozenset[str]
     points: tuple[tuple[int, float, float], ...]
+    epochs_saved: int
 
     @property
     def best_fitness(self) -> float:
@@ -99,8 +100,7 @@ class Search:
             told = [math.nan if outcome is None else outcome.standing for outcome in outcomes]
             state = self._strategy.tell(key, state, told)
             self._rows.extend(rows)
-            for digest in self._digests() - self._needed(state):  # a replay has not met all that is there yet
-                self._weights.drop(digest)
+            self._generations.keep_no_weights(self._digests() - self._needed(state))
             self._write_history(done=self._strategy.done(state) or self._generations.exhausted)
             self._listener.generation_finished(rows=rows)
         self._require_some_success()
@@ -116,6 +116,7 @@ class Search:
             evaluations={each.request.digest: each.evaluation for each in every},
             trained=frozenset(self._trained),
             points=tuple(self._generations.points),
+            epochs_saved=self._generations.epochs_saved,
         )
 
     def _request(self, proposal: Proposal) -> Request:

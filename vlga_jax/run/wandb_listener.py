@@ -3,10 +3,10 @@
 So wandb costs a run nothing while it runs. `close` waits for the rest to be sent, `wandb_timeout_seconds` at most, and
 then kills the process: that is all an unreachable server can cost. What was not sent stays below WORKDIR/wandb.
 
-What wandb shows: `fitness/best`, `fitness/average` and `fitness/best_so_far` over `generation`, which counts from 1
-through the phases; `best_fitness/phase_01`, `average_fitness/phase_01` and so on, over the same axis; `final/loss` and
-`final/accuracy` over `final_epoch`; the table `individuals`; the numbers of `result.json` as the summary; the model
-`best-<run id>`.
+What wandb shows: `fitness/best`, `fitness/average`, `fitness/best_so_far`, and how many `fitness/failed` and
+`fitness/stopped`, over `generation`, which counts from 1 through the phases; `best_fitness/phase_01`,
+`average_fitness/phase_01` and so on, over the same axis; `final/loss` and `final/accuracy` over `final_epoch`; the
+table `individuals`; the numbers of `result.json` as the summary; the model `best-<run id>`.
 
 A run that was killed and goes on has the same run id. It replays its generations, and so logs them again: online, their
 points stand on the old ones, with equal values, so a line retraces itself; offline, each attempt has a directory below
@@ -100,7 +100,11 @@ class WandbListener(NullListener):
     def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
         reached = scores(rows)
         self._num_generations += 1
-        values: dict[str, Any] = {"generation": self._num_generations, "fitness/failed": reached.num_failed}
+        values: dict[str, Any] = {
+            "generation": self._num_generations,
+            "fitness/failed": reached.num_failed,
+            "fitness/stopped": reached.num_stopped,
+        }
         self._rows.extend(rows)
         if reached.best is not None:
             self._best = reached.best if self._best is None else max(self._best, reached.best)

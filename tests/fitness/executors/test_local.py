@@ -290,6 +290,7 @@ def test_run_of_paused_training_counts_the_time_before_against_max_seconds(
     late = dataclasses.replace(request, limits=dataclasses.replace(request.limits, max_seconds=limit))
     (second,) = executor.run([late], nobody)
     assert second.evaluation.status == "out_of_time"
+    assert second.evaluation.losses == first.evaluation.losses, "of the epoch before it failed"
 
 
 def test_run_from_matching_blocks_starts_with_their_weights_and_trains_them(

@@ -258,7 +258,7 @@ class LocalExecutor:
                 require_finite(variables)
         except TrainingFailure as error:
             seconds = {"train_seconds": time.perf_counter() - started, "compile_seconds": compile_seconds}
-            return Trained(failure(request, error.status, error.reason, **seconds), None)
+            return Trained(failure(request, error.status, error.reason, losses=tuple(losses), **seconds), None)
         train_seconds = time.perf_counter() - started
         if request.train_epochs is not None:
             host_state = jax.tree.map(lambda leaf: np.array(leaf), state)

@@ -41,7 +41,7 @@ class RunRecord:
       num_parameters: of the winner.
       epochs: trained in the search, all networks together.
       seconds: spent on compiling and training in the search.
-      epochs_saved: not trained because a network was stopped early.
+      epochs_saved: not trained because networks stopped early; not because the budget ended.
       points: after each newly trained network, in order: the epochs so far, and its fitness; NaN where it failed.
       times: the seconds so far, at each of `points`.
       generations: phase and generation, from 0, with the average and the best fitness of its individuals.
