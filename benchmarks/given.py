@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-from jaxtyping import PRNGKeyArray
-
 from benchmarks.workloads import Phases
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace
+from vlga_jax.shapes import PRNGKeyArray
 
 
 @dataclasses.dataclass(frozen=True)

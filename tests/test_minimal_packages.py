@@ -45,7 +45,8 @@ def test_run_without_optional_packages(tmp_path: Path) -> None:
 
 
 def test_headline_is_imported_without_optional_packages() -> None:
-    program = PROGRAM.replace("from main import main", "from benchmarks.headline.__main__ import main")
+    imports = "import benchmarks.given, benchmarks.stopwatch\nfrom benchmarks.headline.__main__ import main"
+    program = PROGRAM.replace("from main import main", imports)
     program = program.format(missing=repr(MISSING), arguments=repr(["--help"]))
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -72,6 +72,7 @@ class Scale:
       population, phases: of that workload's chromosomes; 0 is its own.
       overrides: of every run's fields.
       experiments: further ones for an experiment.
+      rows: further ones for a row, after its own.
       bench_seconds: that one process of the workload may need.
     """
 
@@ -82,6 +83,7 @@ class Scale:
     phases: int
     overrides: Mapping[str, str]
     experiments: Mapping[str, Mapping[str, str]]
+    rows: Mapping[str, Mapping[str, str]]
     bench_seconds: float
 
 
@@ -100,7 +102,7 @@ _TINY = {
 _TINY_VLGA = {"search.population_size": "3", "search.num_generations": "1", "search.num_phases": "2"}
 _TINY_BUDGET = {"budget.epochs": "8", "search.population_size": "3"}
 SCALES = {
-    "full": Scale(5, 3, "full", 0, 0, _GPU, {}, 400.0),
+    "full": Scale(5, 3, "full", 0, 0, _GPU, {}, {}, 400.0),
     "small": Scale(
         seeds=2,
         rounds=1,
@@ -113,6 +115,7 @@ SCALES = {
             **{f"cifar10_{name}": _TINY_BUDGET for name in ("random_search", "classical")},
             "cifar10_aging": {**_TINY_BUDGET, "search.sample_size": "2", "search.num_children": "2"},
         },
+        rows={"long": {"final.epochs": "4"}},
         bench_seconds=60.0,
     ),
 }
@@ -178,6 +181,7 @@ def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> 
         **scale.overrides,
         **scale.experiments.get(row.experiment, {}),
         **row.overrides,
+        **scale.rows.get(row.name, {}),
     }
     if row.known_from:
         fields["fitness.ledger"] = str(workdir / f"{row.known_from}-{seed}" / "ledger.sqlite")
