@@ -76,8 +76,9 @@ def _measure(arguments: flags.FlagValues) -> int:
         path = _RESULTS / f"headline-{gpu.lower().replace(' ', '-')}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written to benchmarks/results/{path.name}")
-    if left := [piece.name for piece in pieces if not state.is_done(piece)]:
-        print(f"{len(pieces) - len(left)} of {len(pieces)} pieces done, next {left[0]}; the same command goes on")
+    left = [piece.name for piece in pieces if not state.is_done(piece)]
+    words = f"next {left[0]}; the same command goes on" if left else "nothing is left"
+    print(f"{len(pieces) - len(left)} of {len(pieces)} pieces done, {words}")
     return 1 if state.failed else 0
 
 

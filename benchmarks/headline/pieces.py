@@ -128,6 +128,7 @@ class Piece:
     Attributes:
       name: of its directory.
       command: that runs, and runs again to go on.
+      identity: what of the command decides its result: no place on this machine, so that another can go on.
       done: a file that is there once it is complete.
       needs_seconds: without a break; 0 if it goes on where it was stopped.
       prepare: called before it starts.
@@ -135,6 +136,7 @@ class Piece:
 
     name: str
     command: tuple[str, ...]
+    identity: tuple[str, ...]
     done: Path
     needs_seconds: float = 0.0
     prepare: Callable[[], None] = lambda: None
@@ -174,23 +176,22 @@ def find_pytorch(*, gpu: bool) -> str:
 def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> Piece:
     directory = workdir / f"{row.name}-{seed}"
     fields = {
-        "data.name": data.name,
-        "data.dir": data.dir,
         "seed": str(seed),
-        "tracking.progress": "plain",
         **scale.overrides,
         **scale.experiments.get(row.experiment, {}),
         **row.overrides,
         **scale.rows.get(row.name, {}),
     }
+    identity = (f"--config=experiments/{row.experiment}.py", *_overrides(fields))
+    here = {"data.name": data.name, "data.dir": data.dir, "tracking.progress": "plain"}
     if row.known_from:
-        fields["fitness.ledger"] = str(workdir / f"{row.known_from}-{seed}" / "ledger.sqlite")
-    command = (sys.executable, "main.py", f"--config=experiments/{row.experiment}.py", f"--workdir={directory}")
-    return Piece(
-        directory.name,
-        (*command, *(f"--config.{name}={value}" for name, value in fields.items())),
-        directory / "timing.json",
-    )
+        here["fitness.ledger"] = str(workdir / f"{row.known_from}-{seed}" / "ledger.sqlite")
+    command = (sys.executable, "main.py", *identity, f"--workdir={directory}", *_overrides(here))
+    return Piece(directory.name, command, identity, directory / "timing.json")
+
+
+def _overrides(fields: Mapping[str, str]) -> list[str]:
+    return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
 class _Bench:
@@ -210,17 +211,17 @@ class _Bench:
         ours, theirs = (self._directory / f"{name}-{number}.json" for name in ("ours", "pytorch"))
         chromosomes, job = self._directory / "chromosomes.json", self._directory / "job.json"
         gpu = "fitness.precision" in self._scale.overrides
+        identity = (f"--workload={self._workload.name}", f"--precision={'bfloat16' if gpu else 'float32'}")
         command = (
-            *(sys.executable, "-m", "benchmarks.evaluate", f"--workload={self._workload.name}", "--cache=on"),
+            *(sys.executable, "-m", "benchmarks.evaluate", "--cache=on", *identity),
             *(f"--chromosomes={chromosomes}", f"--json={ours}", f"--data_dir={self._data.dir}"),
-            *(["--precision=bfloat16"] if gpu else []),
         )
         needs = self._scale.bench_seconds
-        pieces = [Piece(f"full-ours-{number}", command, ours, needs, self._draw)]
+        pieces = [Piece(f"full-ours-{number}", command, identity, ours, needs, self._draw)]
         if pytorch:
-            variant = "bf16" if gpu else "eager"
-            rival = (pytorch, str(_PEERS / "pytorch.py"), f"--variant={variant}", f"--job={job}", f"--json={theirs}")
-            pieces.append(Piece(f"full-pytorch-{number}", rival, theirs, needs, self._write_job))
+            variant = f"--variant={'bf16' if gpu else 'eager'}"
+            rival = (pytorch, str(_PEERS / "pytorch.py"), variant, f"--job={job}", f"--json={theirs}")
+            pieces.append(Piece(f"full-pytorch-{number}", rival, (variant, *identity), theirs, needs, self._write_job))
         return pieces
 
     def _draw(self) -> None:

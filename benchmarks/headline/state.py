@@ -59,7 +59,7 @@ class State:
     def is_done(self, piece: Piece) -> bool:
         """Returns whether a piece is complete, as it is asked for now."""
         known = self._pieces.get(piece.name)
-        return known is not None and known["done"] and known["command"] == list(piece.command)
+        return known is not None and known["done"] and known["identity"] == list(piece.identity)
 
     def seconds(self, name: str) -> float:
         """Returns what a piece's processes took, compilation and start counted, over all calls."""
@@ -83,8 +83,8 @@ class State:
 
     def _run(self, piece: Piece) -> None:
         known = self._pieces.get(piece.name)
-        if known is None or known["command"] != list(piece.command) or piece.needs_seconds:
-            known = {"command": list(piece.command), "seconds": 0.0, "calls": 0, "done": False}
+        if known is None or known["identity"] != list(piece.identity) or piece.needs_seconds:
+            known = {"identity": list(piece.identity), "seconds": 0.0, "calls": 0, "done": False}
             piece.done.unlink(missing_ok=True)
         self._pieces[piece.name] = known
         known["calls"] += 1

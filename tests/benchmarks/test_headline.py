@@ -47,6 +47,15 @@ def test_make_pieces_gives_runs_that_can_be_parsed_and_differ(scale: str, tmp_pa
     assert len(budgets) == 1 and budgets != {0}
 
 
+def test_make_pieces_in_another_place_asks_for_the_same(tmp_path: Path) -> None:
+    here = make_pieces(SCALES["full"], tmp_path, DATA, pytorch="python")
+    there = make_pieces(
+        SCALES["full"], tmp_path / "there", ConfigDict({"name": "cifar10", "dir": "/"}), pytorch="other"
+    )
+    assert [(one.name, one.identity) for one in here] == [(one.name, one.identity) for one in there]
+    assert len({(one.name.rpartition("-")[0], one.identity) for one in here}) == len(here) - 2 * 2  # rounds are alike
+
+
 def test_make_pieces_of_the_workload_is_a_round_of_each_in_turn(tmp_path: Path) -> None:
     with_rival = make_pieces(SCALES["full"], tmp_path, DATA, pytorch="python")
     names = [piece.name for piece in with_rival if piece.name.startswith("full")]
@@ -59,7 +68,8 @@ def piece(directory: Path, program: str, name: str = "piece", **values: Any) -> 
     """A piece that appends an x to its file `runs` before it runs `program`."""
     count = f"open({str(directory / 'runs')!r}, 'a').write('x')"
     finish = f"open({str(directory / 'done')!r}, 'w').close()"
-    return Piece(name, (sys.executable, "-c", f"{count}\n{program}\n{finish}"), directory / "done", **values)
+    command = (sys.executable, "-c", f"{count}\n{program}\n{finish}")
+    return Piece(name, command, (program,), directory / "done", **values)
 
 
 def num_runs(directory: Path) -> int:
@@ -152,12 +162,12 @@ def run_left(workdir: Path, name: str, accuracy: float, **final: float) -> Piece
         (directory / file).write_text(json.dumps(values))
     (directory / "history.csv").write_text(f"{accuracy}")
     (directory / "best" / "weights.npz").write_bytes(b"weights")
-    return Piece(name, ("command", str(workdir)), directory / "timing.json")
+    return Piece(name, ("command", str(workdir)), (name,), directory / "timing.json")
 
 
 def done_state(workdir: Path, pieces: list[Piece], seconds: dict[str, float]) -> State:
     values = {
-        one.name: {"command": list(one.command), "seconds": seconds[one.name], "calls": 1, "done": True}
+        one.name: {"identity": list(one.identity), "seconds": seconds[one.name], "calls": 1, "done": True}
         for one in pieces
     }
     (workdir / "pieces.json").write_text(json.dumps(values))
@@ -174,7 +184,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     pieces += [run_left(tmp_path, f"{name}-0", 0.5) for name in DETERMINISM]
     seconds = {one.name: 60.0 for one in pieces} | {"report-1": 180.0, "free-0": 40.0}
     held = done_state(tmp_path, pieces, seconds)
-    pieces.append(Piece("paper-0", ("command",), tmp_path / "paper-0" / "timing.json"))
+    pieces.append(Piece("paper-0", ("command",), (), tmp_path / "paper-0" / "timing.json"))
     return report.write_report(held, pieces, tmp_path, scale_name="small", pytorch=False)
 
 
@@ -229,7 +239,7 @@ def test_full_compares_medians_of_whole_processes(tmp_path: Path) -> None:
     for name in seconds:
         file = tmp_path / "full" / f"{name.removeprefix('full-')}.json"
         file.write_text(json.dumps({"individuals": [{"fitness": 0.2}, {"fitness": 0.4}]}))
-        pieces.append(Piece(name, ("command",), file))
+        pieces.append(Piece(name, ("command",), (), file))
     found = report._full(done_state(tmp_path, pieces, seconds), set(seconds), tmp_path)
     assert found is not None and found["pytorch_over_ours"] == 30 / 20
     assert found["ours"]["mean_fitness"] == [pytest.approx(0.3)] * 3
