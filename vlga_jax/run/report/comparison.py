@@ -159,7 +159,7 @@ def _to_csv(groups: Mapping[str, Sequence[RunRecord]]) -> str:
 
 
 def _to_markdown(groups: Mapping[str, Sequence[RunRecord]], *, budget: float, unit: Unit, reference: str) -> str:
-    differences = _differences(groups, reference)
+    differences = _differences(groups, reference, "test_accuracy")
     lines = ["# Comparison of search strategies", "", f"Each run could spend {budget_words(budget, unit)}.", ""]
     lines += _table(groups, differences, reference)
     for note in (*_method(groups), _significance(differences, reference), _missing(groups)):
@@ -171,13 +171,15 @@ def _table(
     groups: Mapping[str, Sequence[RunRecord]], differences: Mapping[str, Difference], reference: str
 ) -> list[str]:
     adjusted = dict(zip(differences, holm([each.p_value for each in differences.values()]), strict=True))
-    numbers = ("test accuracy", "best fitness", f"difference to {reference}", "adjusted p")
+    of_fitness = _differences(groups, reference, "best_fitness")
+    numbers = ("test accuracy", "best fitness", f"difference to {reference}", "adjusted p", "and in fitness")
     header = ("strategy", "n", *numbers, "epochs", "epochs saved", "seconds")
     lines = [_row(header), _row(["---", *["---:"] * (len(header) - 1)])]
     for strategy, runs in groups.items():
-        compared = ("", "") if strategy == reference else ("no common seed", "")
+        compared = ("", "", "") if strategy == reference else ("no common seed", "", "")
         if strategy in differences:
-            compared = _difference_words(differences[strategy], len(runs)), _p_words(adjusted[strategy])
+            words, words_of_fitness = (_difference_words(of[strategy], len(runs)) for of in (differences, of_fitness))
+            compared = words, _p_words(adjusted[strategy]), words_of_fitness
         cells = (
             f"**{strategy}** (reference)" if strategy == reference else strategy,
             f"{len(runs)}",
@@ -195,13 +197,13 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _differences(groups: Mapping[str, Sequence[RunRecord]], reference: str) -> dict[str, Difference]:
-    """The other strategies' differences to the reference, where they have a seed in common."""
-    accuracies = {name: {run.seed: run.test_accuracy for run in runs} for name, runs in groups.items()}
+def _differences(groups: Mapping[str, Sequence[RunRecord]], reference: str, value: str) -> dict[str, Difference]:
+    """The other strategies' differences to the reference in a value, where they have a seed in common."""
+    by_seed = {name: {run.seed: getattr(run, value) for run in runs} for name, runs in groups.items()}
     return {
-        name: paired(accuracies[reference], values)
-        for name, values in accuracies.items()
-        if name != reference and accuracies[reference].keys() & values.keys()
+        name: paired(by_seed[reference], values)
+        for name, values in by_seed.items()
+        if name != reference and by_seed[reference].keys() & values.keys()
     }
 
 
@@ -245,7 +247,8 @@ def _significance(differences: Mapping[str, Difference], reference: str) -> str:
     note = (
         f"Differences are of test accuracy, a strategy's less that of {reference} with the same seed, averaged over "
         "the seeds that both have. p is that of Wilcoxon's signed-rank test of these differences, two-sided and "
-        f"exact, zeros left out, adjusted for {comparisons} (Holm 1979)."
+        f"exact, zeros left out, adjusted for {comparisons} (Holm 1979). The same difference in best fitness has its "
+        "interval and no test."
     )
     most = max(difference.n for difference in differences.values())
     smallest = min(1.0, count * 2.0 ** (1 - most))
