@@ -19,6 +19,7 @@ from typing import Any  # noqa: E402
 
 from absl import flags  # noqa: E402
 
+from benchmarks.flops import training_flops  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
 from benchmarks.workloads import WORKLOADS, complete, read_phases  # noqa: E402
@@ -99,7 +100,8 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
     training_images = config.fitness.epochs * workload.num_train
     individuals = []
     for row in sorted(found.rows, key=lambda row: (row.phase, row.individual)):
-        evaluation = found.evaluations[row.network]
+        evaluation, request = found.evaluations[row.network], found.requests[row.network]
+        flops = training_flops(request.network.suffix(request.num_inherited))
         individuals.append(
             {
                 "phase": row.phase,
@@ -109,7 +111,7 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
                 "seconds": stopwatch.seconds[row.phase, row.individual],
                 "train_seconds": evaluation.train_seconds,
                 "compile_seconds": evaluation.compile_seconds,
-                "train_flops": _step_flops(found.requests[row.network]) * training_images,
+                "train_flops": flops * training_images,
             }
         )
     return {
@@ -135,22 +137,6 @@ def _device_peak_bytes() -> int:
     import jax
 
     return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
-
-
-def _step_flops(request: Any) -> int:
-    """One image's share of a step: forward pass and both gradients of what is trained, without those of its inputs."""
-    from vlga_jax.network.spec import count_flops
-
-    trained = request.network.suffix(request.num_inherited)
-    if not trained.blocks:
-        return 2 * count_flops(trained)  # the dense layer, without the gradient of its inputs
-    first, channels = trained.blocks[0], trained.input_shape[2]
-    height, width, _ = first.a.out_shape(trained.input_shape)
-    out_height, out_width, _ = first.out_shape(trained.input_shape)
-    of_inputs = 2 * height * width * first.a.kernel**2 * channels * first.a.channels
-    if first.skip:
-        of_inputs += 2 * out_height * out_width * channels * first.out_channels
-    return 3 * count_flops(trained) - of_inputs
 
 
 if __name__ == "__main__":

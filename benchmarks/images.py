@@ -1,5 +1,6 @@
 """Which images a workload uses: the real CIFAR-10 where it lies at hand, else random ones of the same shape."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -31,12 +32,19 @@ def choose_images(config: ConfigDict, directory: str) -> str:
     if (path / "train-00000.npz").is_file():
         config.data.name = "npz"
         return "npz"
-    if (path / "cifar10").is_dir():
+    if (path / "cifar10").is_dir() and (directory or _reads_tfds()):
+        if not _reads_tfds():
+            remedy = "needs tensorflow-datasets and Pillow; give decoded parts (npz)"
+            raise InputError("--data_dir", directory, remedy)
         return "cifar10"
     if directory:
         raise InputError("--data_dir", directory, "holds neither cifar10/ of tfds nor train-00000.npz")
     config.data.name, config.data.dir = "npz", str(_random_images(config.data.num_train_examples))
     return "random"
+
+
+def _reads_tfds() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("tensorflow_datasets", "PIL"))
 
 
 def _random_images(num_examples: int) -> Path:

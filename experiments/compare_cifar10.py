@@ -17,5 +17,6 @@ def get_config() -> ConfigDict:
     config.compare.budget_epochs = 300
     config.compare.crossovers = ("vlga_report", "vlga_report_baseline")
     config.base = compare_digits.base(cifar10.get_config())
+    config.base.stopping.rungs = ()  # an option of some strategies
     config.strategies = compare_digits.strategies(population_size=10, num_generations=3)
     return config

@@ -6,21 +6,30 @@ Prints the table; keeps it, and every figure, in WORKDIR/headline.json and, unle
 benchmarks/results/headline-GPU.json. The same command continues until nothing is left.
 """
 
-import json
-import sys
-from pathlib import Path
+import time
 
-from absl import flags
+_STARTED = time.monotonic()
 
-from benchmarks.headline.pieces import SCALES, find_pytorch, make_pieces
-from benchmarks.headline.report import write_report
-from benchmarks.headline.state import opened
-from benchmarks.images import choose_images
-from benchmarks.machine import machine
-from experiments import default
-from vlga_jax.checks import InputError
+import json  # noqa: E402  (imports count, so the clock starts before them)
+import math  # noqa: E402
+import signal  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from absl import flags  # noqa: E402
+
+from benchmarks.headline.pieces import SCALES, find_pytorch, make_pieces  # noqa: E402
+from benchmarks.headline.report import write_report  # noqa: E402
+from benchmarks.headline.state import opened  # noqa: E402
+from benchmarks.images import choose_images  # noqa: E402
+from benchmarks.machine import machine, versions  # noqa: E402
+from experiments import default  # noqa: E402
+from vlga_jax.checks import InputError  # noqa: E402
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results"
+_LEAST_MINUTES = 2.0
 
 
 def _flags() -> flags.FlagValues:
@@ -29,7 +38,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string("workdir", "", about, flag_values=values)
     about = "full, for a GPU; or small: the same pieces cut down, to try the script anywhere."
     flags.DEFINE_enum("scale", "full", list(SCALES), about, flag_values=values)
-    about = "That this call may take; 0 is no limit. A piece that is cut short goes on in the next call."
+    about = "That this call may take, 2 at least; 0 is no limit. A piece that is cut short goes on in the next call."
     flags.DEFINE_float("minutes", 8.0, about, lower_bound=0.0, flag_values=values)
     about = "Of CIFAR-10: tfds' own or decoded parts (npz); empty is the usual place beside a checkout."
     flags.DEFINE_string("data_dir", "", about, flag_values=values)
@@ -46,6 +55,9 @@ def main(argv: list[str]) -> int:
     try:
         if rest := arguments(argv)[1:]:
             raise InputError("argument", rest[0], "is no flag; --help lists them")
+        if 0 < arguments.minutes < _LEAST_MINUTES:
+            remedy = f"must be at least {_LEAST_MINUTES:g}, or 0 for no limit"
+            raise InputError("--minutes", arguments.minutes, remedy)
         return _measure(arguments)
     except flags.Error as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -62,25 +74,49 @@ def _measure(arguments: flags.FlagValues) -> int:
         raise InputError("--scale", "full", "needs an NVIDIA GPU; give small to try the script without one")
     config = default.get_config()
     config.data.num_train_examples = 10_000
-    if choose_images(config, arguments.data_dir) == "random" and whole:
+    images = choose_images(config, arguments.data_dir)
+    if images == "random" and whole:
         remedy = "must name CIFAR-10; `python -m vlga_jax.training.data prepare cifar10 --npz` makes it"
         raise InputError("--data_dir", arguments.data_dir, remedy)
     config.data.dir = str(Path(config.data.dir).absolute())
     workdir = Path(arguments.workdir or ("runs/headline" if whole else "runs/headline-small")).absolute()
-    scale, pytorch = SCALES[arguments.scale], find_pytorch(gpu=bool(gpu))
-    pieces = make_pieces(scale, workdir, config.data, pytorch=pytorch)
-    with opened(workdir, arguments.minutes * 60) as state:
+    pytorch = find_pytorch(gpu=whole)
+    pieces = make_pieces(SCALES[arguments.scale], workdir, config.data, pytorch=pytorch)
+    deadline = _STARTED + 60 * arguments.minutes if arguments.minutes else math.inf
+    with opened(workdir, deadline, _settings(arguments.scale, images, whole=whole)) as state:
         state.run(pieces)
-        result = write_report(state, pieces, workdir, scale_name=arguments.scale, pytorch=bool(pytorch))
+        command = f"make headline SCALE={arguments.scale}"
+        result = write_report(state, pieces, workdir, command=command, pytorch=bool(pytorch))
     if whole:
         path = _RESULTS / f"headline-{gpu.lower().replace(' ', '-')}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written to benchmarks/results/{path.name}")
-    left = [piece.name for piece in pieces if not state.is_done(piece)]
-    words = f"next {left[0]}; the same command goes on" if left else "nothing is left"
-    print(f"{len(pieces) - len(left)} of {len(pieces)} pieces done, {words}")
+    left = [piece for piece in pieces if not state.is_done(piece)]
+    print(f"{len(pieces) - len(left)} of {len(pieces)} pieces done; {_what_is_left(left, state, arguments.minutes)}")
     return 1 if state.failed else 0
 
 
+def _settings(scale: str, images: str, *, whole: bool) -> dict[str, Any]:
+    """What all figures of one table have in common."""
+    if whole:
+        probe = "import jax; print(jax.default_backend())"
+        said = subprocess.run([sys.executable, "-c", probe], stdout=subprocess.PIPE, text=True, check=True)
+        if said.stdout.split()[-1:] != ["gpu"]:
+            raise InputError("--scale", "full", "needs JAX with CUDA in this Python; JAX here sees no GPU")
+    kind = "random" if images == "random" else "cifar10"
+    return {"scale": scale, "images": kind, "machine": machine(), "versions": versions()}
+
+
+def _what_is_left(left: list[Any], state: Any, minutes: float) -> str:
+    if not left:
+        return "nothing is left"
+    too_long = [piece.name for piece in left if minutes and state.needs(piece) > 60 * minutes]
+    if len(too_long) == len(left):
+        return f"{', '.join(too_long)} need more minutes without a break than {minutes:g}"
+    return f"next {next(piece.name for piece in left if piece.name not in too_long)}; the same command goes on"
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # ends the piece that runs, too
     sys.exit(main(sys.argv))

@@ -3,15 +3,14 @@
 import datetime
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.headline.pieces import DETERMINISM, ROWS, Piece, Row
+from benchmarks.flops import training_flops
+from benchmarks.headline.pieces import DETERMINISM, MATRIX_RATE, ROWS, Piece, Row
 from benchmarks.headline.state import State
-from benchmarks.machine import machine, versions
+from vlga_jax.network.spec import from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.report.comparison import interval_words
 from vlga_jax.run.report.statistics import Interval, bootstrap_mean, paired
@@ -19,15 +18,14 @@ from vlga_jax.run.report.statistics import Interval, bootstrap_mean, paired
 _HEADER = ("", "seeds", "networks", "best fitness", "test accuracy", "mirrored, too", "minutes", "published, or aim")
 _NOTE = (
     "Minutes are those of the whole process: start, data, compiling, search, final training and test; of several seeds "
-    "the median. Accuracies of several seeds are means with 95 % bootstrap intervals. Fitness is validation accuracy; "
-    "'mirrored, too' is a "
-    "second reading of the test: each image and its mirror image together."
+    "the median, of several calls the sum. Accuracies of several seeds are means with 95 % bootstrap intervals. "
+    "Fitness is validation accuracy; 'mirrored, too' is a second reading of the test: each image and its mirror image "
+    "together. On a GPU all runs have activations in bfloat16."
 )
-_PASSES = 3  # over a network in training: forward, and the gradients of inputs and weights
 
 
 def write_report(
-    state: State, pieces: Sequence[Piece], workdir: Path, *, scale_name: str, pytorch: bool
+    state: State, pieces: Sequence[Piece], workdir: Path, *, command: str, pytorch: bool
 ) -> dict[str, Any]:
     """Returns what was measured so far, written to WORKDIR/headline.json, and prints its table.
 
@@ -35,32 +33,25 @@ def write_report(
       state: of the pieces.
       pieces: all of them.
       workdir: where they lie.
-      scale_name: full or small.
+      command: that made them.
       pytorch: whether there is one to compare with.
     """
-    command = f"make headline SCALE={scale_name}"
-    done = [piece for piece in pieces if state.is_done(piece)]
-    names = {piece.name for piece in done}
-    rate = _matrix_rate(workdir) if "ours-0" in names else None
-    runs = {
-        row.name: [_record(state, row, workdir, name, rate) for name in sorted(names) if _is_of(row, name)]
-        for row in ROWS
-    }
-    missing = [{"piece": piece.name, "command": command} for piece in pieces if piece not in done]
+    done = {piece.name: piece for piece in pieces if state.is_done(piece)}
+    rate = float(done[MATRIX_RATE].done.read_text()) if MATRIX_RATE in done else None
+    runs = {row.name: [_record(state, row, done[name], rate) for name in done if _is_of(row, name)] for row in ROWS}
+    missing = [{"piece": piece.name, "command": command} for piece in pieces if piece.name not in done]
     if not pytorch:
         missing.append({"piece": "full-pytorch", "command": f"VLGA_PEER_PYTORCH=PYTHON {command}"})
     result = {
         "command": command,
         "date": datetime.date.today().isoformat(),
-        "scale": scale_name,
-        "machine": machine(),
-        "versions": versions(),
+        **state.settings,
         "matrix_gflops": None if rate is None else round(rate / 1e9, 1),
-        "complete": not [piece for piece in pieces if piece not in done],
+        "complete": not missing,
         "runs": runs,
         "weighted_less_uniform": _weighted_less_uniform(runs),
-        "determinism": _determinism(state, names, workdir),
-        "full": _full(state, names, workdir),
+        "determinism": _determinism(done),
+        "full": _full(state, done),
         "not_measured": missing,
     }
     result["table"] = _table(result)
@@ -73,37 +64,40 @@ def _is_of(row: Row, name: str) -> bool:
     return name.rpartition("-")[0] == row.name
 
 
-def _record(state: State, row: Row, workdir: Path, name: str, rate: float | None) -> dict[str, Any]:
-    result = json.loads((workdir / name / "result.json").read_text())
-    timing = json.loads((workdir / name / "timing.json").read_text())
-    seed = int(name.rpartition("-")[2])
-    speed = timing["final_images_per_second"]
-    share = _PASSES * result["num_flops"] * speed / rate if speed and rate else None
+def _record(state: State, row: Row, piece: Piece, rate: float | None) -> dict[str, Any]:
+    directory = piece.done.parent
+    result, timing = _read(directory / "result.json"), _read(piece.done)
+    seed = int(piece.name.rpartition("-")[2])
+    seconds, speed = state.seconds(piece.name), timing["final_images_per_second"]
+    if row.known_from:
+        of_search = f"{row.known_from}-{seed}"
+        seconds += _search_seconds(state, of_search, directory.parent / of_search)
+    flops = training_flops(from_json(result["architecture"]["network"]))
     return {
         "seed": seed,
-        "seconds": state.seconds(name) + (state.seconds(f"{row.known_from}-{seed}") if row.known_from else 0.0),
-        "calls": state.calls(name),
-        "num_evaluations": result["num_evaluations"],
-        "best_fitness": result["best_fitness"],
-        "test_accuracy": result["test_accuracy"],
+        "command": f"python main.py {' '.join(piece.identity[:-1])}",
+        "seconds": seconds,
+        "calls": state.calls(piece.name),
+        **{name: result[name] for name in ("num_evaluations", "best_fitness", "test_accuracy")},
         "test_accuracy_with_flip": result["final"].get("test_accuracy_with_flip"),
+        "final_epochs": result["final"]["num_epochs"],
+        "final_failure": result["final"].get("failure"),
         "num_parameters": result["num_parameters"],
         "num_flops": result["num_flops"],
         "final_images_per_second": speed,
-        "final_share_of_matrix_rate": share,
-        "train_seconds": timing["train_seconds"],
-        "compile_seconds": timing["compile_seconds"],
+        "final_share_of_matrix_rate": flops * speed / rate if speed and rate else None,
+        **{name: timing[name] for name in ("train_seconds", "compile_seconds")},
     }
 
 
-def _matrix_rate(workdir: Path) -> float:
-    """Operations a second of a matrix product, measured once for a workdir, in a process of its own."""
-    path = workdir / "matrix_rate"
-    if not path.is_file():
-        command = [sys.executable, "-m", "benchmarks.matrix_rate", "bfloat16" if machine()["gpu"] else "float32"]
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, check=True)
-        write_atomically(path, done.stdout)
-    return float(path.read_text())
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def _search_seconds(state: State, name: str, directory: Path) -> float:
+    """What a run took without its final training and test, or without the last call's part of it."""
+    timing = _read(directory / "timing.json")
+    return state.seconds(name) - (timing["wall_seconds"] - timing["search_seconds"])
 
 
 def _weighted_less_uniform(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
@@ -121,30 +115,34 @@ def _plain(value: float) -> float | None:
     return None if value != value else value  # NaN is no JSON
 
 
-def _determinism(state: State, names: set[str], workdir: Path) -> dict[str, Any] | None:
+def _determinism(done: Mapping[str, Piece]) -> dict[str, Any] | None:
     """Whether two runs with deterministic kernels left the same bytes, and what those kernels cost."""
-    pieces = {name: f"{name}-0" for name in DETERMINISM}
-    if not names.issuperset(pieces.values()):
+    pieces = {name: done.get(f"{name}-0") for name in DETERMINISM}
+    directories = {name: piece.done.parent for name, piece in pieces.items() if piece is not None}
+    if len(directories) < len(pieces):
         return None
-    left = [
-        [(workdir / pieces[name] / file).read_bytes() for file in ("history.csv", "best/weights.npz")]
-        for name in ("fixed_a", "fixed_b")
-    ]
-    seconds = {name: state.seconds(piece) for name, piece in pieces.items()}
+    fixed = [directories[name] for name in ("fixed_a", "fixed_b")]
+    left = [[(each / file).read_bytes() for file in ("history.csv", "best/weights.npz")] for each in fixed]
+    timings = {name: _read(each / "timing.json") for name, each in directories.items()}
+    spent = {
+        what: {name: timing[what] for name, timing in timings.items()} for what in ("train_seconds", "compile_seconds")
+    }
     return {
         "same_bytes": left[0] == left[1],
-        "seconds": seconds,
-        "deterministic_over_free": (seconds["fixed_a"] + seconds["fixed_b"]) / 2 / seconds["free"],
+        **spent,
+        **{
+            f"{what}_over_free": (of["fixed_a"] + of["fixed_b"]) / 2 / of["free"] if of["free"] else None
+            for what, of in spent.items()
+        },
     }
 
 
-def _full(state: State, names: set[str], workdir: Path) -> dict[str, Any] | None:
+def _full(state: State, done: Mapping[str, Piece]) -> dict[str, Any] | None:
     """The same networks here and in PyTorch: seconds of whole processes and mean fitness, a round each."""
     found: dict[str, Any] = {}
     for who in ("ours", "pytorch"):
-        rounds = sorted(name for name in names if name.startswith(f"full-{who}-"))
-        files = [workdir / "full" / f"{name.removeprefix('full-')}.json" for name in rounds]
-        fitness = [[one["fitness"] for one in json.loads(file.read_text())["individuals"]] for file in files]
+        rounds = sorted(name for name in done if name.startswith(f"full-{who}-"))
+        fitness = [[one["fitness"] for one in _read(done[name].done)["individuals"]] for name in rounds]
         found[who] = {
             "seconds": [state.seconds(name) for name in rounds],
             "mean_fitness": [statistics.mean(values) for values in fitness],
@@ -168,6 +166,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cells(row: Row, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    calls = max(run["calls"] for run in runs)
     flipped = [run["test_accuracy_with_flip"] for run in runs if run["test_accuracy_with_flip"] is not None]
     return [
         f"{row.title} (`{row.experiment}.py`)",
@@ -176,7 +175,7 @@ def _cells(row: Row, runs: Sequence[Mapping[str, Any]]) -> list[str]:
         interval_words(bootstrap_mean([run["best_fitness"] for run in runs])),
         interval_words(bootstrap_mean([run["test_accuracy"] for run in runs])),
         interval_words(bootstrap_mean(flipped)) if flipped else "",
-        f"{statistics.median(run['seconds'] for run in runs) / 60:.1f}",
+        f"{statistics.median(run['seconds'] for run in runs) / 60:.1f}" + (f" ({calls} calls)" if calls > 1 else ""),
         row.published,
     ]
 
@@ -190,8 +189,12 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
         said.append(f"Weighted less uniform parents, test accuracy over {value['n']} paired seeds: {words}.")
     if determinism := result["determinism"]:
         same = "the same bytes" if determinism["same_bytes"] else "**other bytes**"
-        cost = determinism["deterministic_over_free"]
-        said.append(f"Two runs with deterministic kernels left {same}; they take {cost:.2f} times as long as without.")
+        costs = [
+            f"{word} {determinism[f'{what}_over_free']:.2f}"
+            for word, what in (("training", "train_seconds"), ("compiling", "compile_seconds"))
+            if determinism[f"{what}_over_free"]
+        ]
+        said.append(f"Two runs with deterministic kernels left {same}; of the time without them: {', '.join(costs)}.")
     if full := result["full"]:
         ours = statistics.median(full["ours"]["seconds"])
         ratio = full.get("pytorch_over_ours")
@@ -202,6 +205,11 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
             share = 100 * run["final_share_of_matrix_rate"]
             images = f"{run['final_images_per_second']:,.0f} images a second"
             said.append(f"Final training of our settings: {images}, {share:.0f} % of the rate of a matrix product.")
+    for name, runs in result["runs"].items():
+        for run in runs:
+            if run["final_failure"]:
+                words = f"failed after {run['final_epochs']} epochs ({run['final_failure']}): its best epoch counts"
+                said.append(f"**The final training of {name}, seed {run['seed']}, {words}.**")
     if result["not_measured"]:
         said.append(f"Not measured yet: {', '.join(one['piece'] for one in result['not_measured'])}.")
     return ["", *said] if said else []

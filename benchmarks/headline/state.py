@@ -1,14 +1,16 @@
 """Runs pieces within a time limit and remembers what each took, over all calls."""
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,23 @@ from vlga_jax.run.history import write_atomically
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WIND_DOWN_SECONDS = 15.0  # before the limit, in which an interrupted run ends and the report is written
-_LEAST_SECONDS = 20.0  # that are worth starting a process for
+_LEAST_SECONDS = 40.0  # that are worth starting a process for
 _POLL_SECONDS = 0.2
 _KEEP_SECONDS = 5.0  # between two notes of what a piece has taken so far
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, limit_seconds: float) -> Iterator["State"]:
+def opened(workdir: Path, deadline: float, settings: Mapping[str, Any]) -> Iterator["State"]:
     """Holds a workdir for one call.
 
     Args:
       workdir: made if missing.
-      limit_seconds: of this call, 0 is none.
+      deadline: `time.monotonic()` by which the call must have ended; infinity for none.
+      settings: what all pieces must have in common to stand in one table; plain values.
 
     Raises:
-      InputError: another call holds it.
+      InputError: another call holds it, or its pieces had other settings.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / ".lock", "w") as lock:
@@ -40,20 +44,27 @@ def opened(workdir: Path, limit_seconds: float) -> Iterator["State"]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError("--workdir", str(workdir), "is in use by another call; wait for it") from error
-        yield State(workdir, limit_seconds)
+        yield State(workdir, deadline, settings)
 
 
 class State:
-    """Seconds and calls of each piece, in WORKDIR/pieces.json.
+    """Seconds and calls of each piece, in WORKDIR/pieces.json; see `opened`.
 
     Attributes:
+      settings: what all pieces have in common.
       failed: names of pieces that failed in this call.
     """
 
-    def __init__(self, workdir: Path, limit_seconds: float):
-        self._workdir, self._path = workdir, workdir / "pieces.json"
-        self._deadline = time.monotonic() + limit_seconds - _WIND_DOWN_SECONDS if limit_seconds else float("inf")
-        self._pieces: dict[str, dict[str, Any]] = json.loads(self._path.read_text()) if self._path.is_file() else {}
+    def __init__(self, workdir: Path, deadline: float, settings: Mapping[str, Any]):
+        self._workdir, self._path, self._deadline = workdir, workdir / "pieces.json", deadline - _WIND_DOWN_SECONDS
+        kept = (
+            json.loads(self._path.read_text()) if self._path.is_file() else {"settings": dict(settings), "pieces": {}}
+        )
+        for name, value in settings.items():
+            if kept["settings"].get(name) != value:
+                remedy = f"holds pieces with {name} {kept['settings'].get(name)!r}, now it is {value!r}; give another"
+                raise InputError("--workdir", str(workdir), remedy)
+        self.settings, self._pieces = dict(settings), kept["pieces"]
         self.failed: list[str] = []
 
     def is_done(self, piece: Piece) -> bool:
@@ -69,11 +80,19 @@ class State:
         """Returns how many processes a piece took: more than one if it was interrupted."""
         return self._pieces[name]["calls"]
 
+    def needs(self, piece: Piece) -> float:
+        """Returns how many seconds must be left for a piece to start: more than it was cut short after, if it was."""
+        cut_after = self._pieces.get(piece.name, {}).get("cut_after", 0.0)
+        return max(_LEAST_SECONDS, piece.needs_seconds, 1.1 * cut_after)
+
     def run(self, pieces: Sequence[Piece]) -> None:
-        """Runs what is not done, in order, until the time is up; what needs longer waits for another call."""
-        for piece in pieces:
-            left = self._deadline - time.monotonic()
-            if self.is_done(piece) or left < max(_LEAST_SECONDS, piece.needs_seconds):
+        """Runs what is not done until the time is up: in order, what failed before at the end.
+
+        What needs longer than is left waits for another call.
+        """
+        left = [piece for piece in pieces if not self.is_done(piece)]
+        for piece in sorted(left, key=lambda piece: self._pieces.get(piece.name, {}).get("failed", False)):
+            if self._deadline - time.monotonic() < self.needs(piece):
                 continue
             try:
                 piece.prepare()
@@ -86,44 +105,64 @@ class State:
         if known is None or known["identity"] != list(piece.identity) or piece.needs_seconds:
             known = {"identity": list(piece.identity), "seconds": 0.0, "calls": 0, "done": False}
             piece.done.unlink(missing_ok=True)
+            shutil.rmtree(self._cache_of(piece), ignore_errors=True)
         self._pieces[piece.name] = known
         known["calls"] += 1
-        before, started = known["seconds"], time.monotonic()
-        code = None
-        cache = self._workdir / "cache" / piece.name  # its own, so that compiling counts
-        if piece.needs_seconds:
-            shutil.rmtree(cache, ignore_errors=True)
+        self._keep()
+        left = self._deadline - time.monotonic()
+        code = self._wait(piece, known)
+        known["done"] = code == 0 and piece.done.is_file()
+        known["failed"] = code is not None and not known["done"]
+        if known["done"]:
+            shutil.rmtree(self._cache_of(piece), ignore_errors=True)
+            words = "done"
+        elif code is None:
+            words = "goes on next time"
+            if piece.needs_seconds:
+                known["cut_after"] = left
+                words = f"cut short: it needs more than {left / 60:.1f} minutes without a break"
+        else:
+            self.failed.append(piece.name)
+            words = f"failed with exit code {code}: {self._workdir / piece.name}.log says why"
+        self._keep()
+        print(f"{piece.name}: {known['seconds']:.1f} s, {words}", flush=True)
+
+    def _wait(self, piece: Piece, known: dict[str, Any]) -> int | None:
+        """Runs a piece's process, counting its seconds; returns its exit code, None if the time was up before."""
+        cache = self._cache_of(piece)  # its own, so that compiling counts
         cache.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
-        log = self._workdir / f"{piece.name}.log"
-        with open(log, "a") as out:
-            process = subprocess.Popen(piece.command, cwd=_ROOT, env=environment, stdout=out, stderr=out)
+        before, started = known["seconds"], time.monotonic()
+        code, noted = None, started
+        with open(self._workdir / f"{piece.name}.log", "a") as log:
+            process = subprocess.Popen(
+                piece.command, cwd=_ROOT, env=environment, stdout=log, stderr=log, preexec_fn=_die_with_parent
+            )
             try:
-                while code is None:
+                while code is None and time.monotonic() < self._deadline:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         code = process.wait(_POLL_SECONDS)
-                    known["seconds"] = before + time.monotonic() - started
-                    if code is None and time.monotonic() > self._deadline:
-                        break
-                    if known["seconds"] % _KEEP_SECONDS < _POLL_SECONDS:
+                    if time.monotonic() - noted > _KEEP_SECONDS:
+                        noted = time.monotonic()
+                        known["seconds"] = before + noted - started
                         self._keep()
             finally:
                 _stop(process)
-        known["seconds"] = before + time.monotonic() - started
-        known["done"] = code == 0 and piece.done.is_file()
-        self._keep()
-        if known["done"]:
-            shutil.rmtree(cache, ignore_errors=True)
-            words = "done"
-        elif code is None:
-            words = "cut short, needs more --minutes" if piece.needs_seconds else "goes on next time"
-        else:
-            self.failed.append(piece.name)
-            words = f"failed with exit code {code}: {log} says why"
-        print(f"{piece.name}: {known['seconds']:.1f} s, {words}", flush=True)
+                known["seconds"] = before + time.monotonic() - started
+                self._keep()
+        return code
+
+    def _cache_of(self, piece: Piece) -> Path:
+        return self._workdir / "cache" / piece.name
 
     def _keep(self) -> None:
-        write_atomically(self._path, json.dumps(self._pieces, indent=1) + "\n")
+        write_atomically(self._path, json.dumps({"settings": self.settings, "pieces": self._pieces}, indent=1) + "\n")
+
+
+def _die_with_parent() -> None:
+    """Called in a new process: a piece whose caller is killed must not go on beside the next call's."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -3,14 +3,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.evaluate import _step_flops
 from benchmarks.workloads import Workload, draw
 from vlga_jax.checks import parse
 from vlga_jax.genome.space import SpaceConfig, make_search_space
-from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Workload("shallow", 2, 3, (8, 16), (1, 3), 2, 60, 20)
@@ -58,17 +55,6 @@ def test_evaluate_writes_every_individual_and_where_the_time_went(tmp_path: Path
         assert abs(sum(result[part] for part in parts) - result["total_seconds"]) < 1e-6
         fitness.append([individual["fitness"] for individual in result["individuals"]])
     assert max(abs(a - b) for a, b in zip(*fitness, strict=True)) <= 1e-3, "tuned against plain"
-
-
-def test_step_flops_leaves_out_the_gradient_of_the_inputs() -> None:
-    # 7x9 images of 2 channels; a of stride 2 to 4x5, average pool of stride 2 to 2x3, b and the skip there; the head.
-    block = BlockSpec(ConvSpec(3, 3, True, 2), PoolSpec("average", 2), ConvSpec(5, 1, True), True, 0.0)
-    network = NetworkSpec((7, 9, 2), 4, "relu", "average", (block,))
-    a, b, skip, head = 4 * 5 * (3 * 3 * 2 * 3), 2 * 3 * (3 * 5), 2 * 3 * (2 * 5), 5 * 4
-    request = SimpleNamespace(network=network, num_inherited=0)
-    assert _step_flops(request) == 2 * (2 * a + 3 * b + 2 * skip + 3 * head)
-    request.num_inherited = 1
-    assert _step_flops(request) == 2 * 2 * head, "the head's own gradient alone"
 
 
 def test_evaluate_of_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

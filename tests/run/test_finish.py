@@ -100,7 +100,7 @@ def programs_built_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Progress]:
     directory = tmp_path_factory.mktemp("undisturbed")
-    best, progress, _ = train_to_convergence(request(), NOISE, searched, directory, NullListener())
+    best, progress, *_ = train_to_convergence(request(), NOISE, searched, directory, NullListener())
     return best, progress
 
 
@@ -161,7 +161,7 @@ def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
         with pytest.raises(Interrupted):
             train_to_convergence(request(), NOISE, searched, tmp_path, Watcher(stop_after=stop))
     watcher = Watcher()
-    best, progress, _ = train_to_convergence(request(), NOISE, never, tmp_path, watcher)
+    best, progress, *_ = train_to_convergence(request(), NOISE, never, tmp_path, watcher)
     assert watcher.started == [(NUM_EPOCHS, stops[-1] + 1)]
     assert watcher.epochs == list(range(stops[-1] + 1, NUM_EPOCHS))
     assert progress == undisturbed[1]
@@ -172,11 +172,11 @@ def test_train_to_convergence_stops_when_patience_runs_out_and_stays_stopped(tmp
     same = Examples(NOISE.validation.inputs, np.zeros(31, np.int32))
     learnt = PhaseData(Examples(NOISE.train.inputs, np.zeros(20, np.int32)), same)  # all right from some epoch on
     final = request(patience=1, epochs=50, learning_rate=0.1, warmup_epochs=0.0)
-    best, progress, _ = train_to_convergence(final, learnt, searched, tmp_path, NullListener())
+    best, progress, *_ = train_to_convergence(final, learnt, searched, tmp_path, NullListener())
     assert progress.stopped
     assert len(progress.losses) == progress.best_epoch + 2 < 50
     watcher = Watcher()
-    again, same_progress, _ = train_to_convergence(final, learnt, never, tmp_path, watcher)
+    again, same_progress, *_ = train_to_convergence(final, learnt, never, tmp_path, watcher)
     assert (same_progress, watcher.epochs) == (progress, [])
     assert_same_bits(again, best)
 
@@ -188,7 +188,7 @@ def test_train_to_convergence_learns_from_validation_images_only_with_all_data(
     dark, bright = (np.full((10, 4, 4, 3), value, np.uint8) for value in (20, 230))
     images = PhaseData(Examples(dark, np.zeros(10, np.int32)), Examples(bright, np.ones(10, np.int32)))
     final = request(use_all_data=use_all_data, epochs=8, learning_rate=0.1, warmup_epochs=0.0, patience=2)
-    best, progress, _ = train_to_convergence(final, images, searched, tmp_path, NullListener())
+    best, progress, *_ = train_to_convergence(final, images, searched, tmp_path, NullListener())
     assert accuracy_of(best, images.train) == 1.0
     if use_all_data:
         assert accuracy_of(best, images.validation) == 1.0
@@ -224,7 +224,7 @@ def test_train_to_convergence_that_diverges_later_keeps_the_best_so_far(tmp_path
     # The same checkpoints under a schedule that has reached its highest rate by now.
     final = request(learning_rate=1e30, weight_decay=1.0, warmup_epochs=0.0)
     watcher = Watcher()
-    best, progress, _ = train_to_convergence(final, NOISE, never, tmp_path, watcher)
+    best, progress, *_ = train_to_convergence(final, NOISE, never, tmp_path, watcher)
     assert len(progress.losses) == 2
     assert accuracy_of(best, NOISE.validation) == pytest.approx(max(progress.accuracies))
     assert len(watcher.messages) == 1

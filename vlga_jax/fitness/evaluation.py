@@ -110,7 +110,7 @@ class Request:
     @functools.cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that name this request; limits are left out, so that one that does not bind is none."""
-        values = self._values()
+        values = self.values()
         del values["limits"]
         return digest_of(values)
 
@@ -130,9 +130,10 @@ class Request:
 
     def to_json(self) -> str:
         """Returns the canonical JSON, from which `request_from_json` restores the request."""
-        return canonical_json(self._values())
+        return canonical_json(self.values())
 
-    def _values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
+        """Returns nested mappings of plain values."""
         values = dataclasses.asdict(self)
         for name, off in _LATER.items():
             if values["recipe"][name] == off:

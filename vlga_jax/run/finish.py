@@ -3,9 +3,9 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from vlga_jax.training.fit import Examples, Plan, TrainingFailure, build, epochs
 from vlga_jax.training.step import Recipe, TrainState, learnt
 
 COLOUR_CHANNELS = 3
+_LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False}  # fields that configurations did not always have, off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +98,15 @@ class Converged(NamedTuple):
     Attributes:
       variables: of the best epoch, on the host.
       progress: of the whole training.
-      images_per_second: trained on, validation included; median over the epochs of this process, None without any.
+      images_per_second: trained on, validation included and checkpoints not; median over the epochs of this process,
+        None without any.
+      failure: why it ended before its time; empty if it did not fail.
     """
 
     variables: Variables
     progress: Progress
     images_per_second: float | None
+    failure: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +119,18 @@ class FinalRequest:
 
     @property
     def digest(self) -> str:
-        return digest_of(dataclasses.asdict(self))
+        """64 hexadecimal digits that name this training and its test; later fields count where they are on."""
+        return digest_of(self._values(_LATER))
+
+    @property
+    def trajectory(self) -> str:
+        """The digest of the training alone: what it draws at random follows from this."""
+        return digest_of(self._values({**_LATER, "test_flip": self.config.test_flip}))
+
+    def _values(self, left_out: Mapping[str, Any]) -> dict[str, Any]:
+        config = dataclasses.asdict(self.config)
+        kept = {name: value for name, value in config.items() if name not in left_out or value != left_out[name]}
+        return {"request": self.request.values(), "config": kept, "environment": self.environment}
 
 
 def train_to_convergence(
@@ -153,8 +168,9 @@ def train_to_convergence(
         whole_epochs=epochs_as_programs(images.train.inputs),
         layers=layers,
     )
-    root = key_of(final.digest)
+    root = key_of(final.trajectory)
     seconds: list[float] = []
+    failure = ""
     store = _Checkpoints(directory)
     try:
         restored = store.restore(plan)
@@ -194,10 +210,11 @@ def train_to_convergence(
             field = "config.final.learning_rate" if error.status == "diverged" else "config.final.batch_size"
             value = getattr(config, field.rsplit(".", 1)[1])
             raise InputError(field, value, f"final training failed ({error.reason}); give a smaller one") from error
-        listener.message(text=f"final training ended early: {error.reason}; the best epoch's weights are kept")
+        failure = error.reason
+        listener.message(text=f"final training ended early: {failure}; the best epoch's weights are kept")
     finally:
         store.close()
-    return Converged(best, progress, len(images.train) / statistics.median(seconds) if seconds else None)
+    return Converged(best, progress, len(images.train) / statistics.median(seconds) if seconds else None, failure)
 
 
 class _Checkpoints:

@@ -70,9 +70,19 @@ def _run(
         lab.executor.release()
         _draw(found, directory, listener)
         result, images_per_second = finish(found, lab, directory, listener)
+    if images_per_second is None:
+        images_per_second = _known_speed(directory / "timing.json")
     timing = {**_timing(found, started, searched), "final_images_per_second": images_per_second}
     write_atomically(directory / "timing.json", json.dumps(timing, indent=2, sort_keys=True) + "\n")
     return result
+
+
+def _known_speed(path: Path) -> float | None:
+    """What an earlier process noted of the final training, which this one did not have to do."""
+    try:
+        return json.loads(path.read_text())["final_images_per_second"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _draw(found: SearchResult, directory: Path, listener: Listener) -> None:
@@ -112,7 +122,7 @@ def _finish(
         shutil.rmtree(directory / "final", ignore_errors=True)  # a kill may have come before it was deleted
         return known, None
     checkpoints = directory / "final" / final.digest[:16]
-    variables, progress, images_per_second = train_to_convergence(
+    variables, progress, images_per_second, failure = train_to_convergence(
         final,
         lab.images,
         lambda: lab.evaluator.variables(found.request.digest),
@@ -134,6 +144,7 @@ def _finish(
         "validation_accuracy": validation_accuracy(progress),
         "num_epochs": len(progress.losses),
         "best_epoch": progress.best_epoch + 1,
+        **({"failure": failure} if failure else {}),
     }
     lab.ledger.record_final(final.digest, outcome)
     shutil.rmtree(directory / "final", ignore_errors=True)

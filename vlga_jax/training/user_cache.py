@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 
@@ -21,14 +22,15 @@ def trim(directory: Path, max_bytes: int) -> None:
       max_bytes: that stay at most.
     """
     files = []
-    with contextlib.suppress(FileNotFoundError):  # also where another process trims
-        for entry in os.scandir(directory):
-            if entry.is_file():
-                status = entry.stat()
-                files.append((max(status.st_atime, status.st_mtime), entry.path, status.st_size))
+    for path in directory.iterdir() if directory.is_dir() else ():
+        with contextlib.suppress(OSError):  # another process trims, too
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                files.append((max(status.st_atime, status.st_mtime), path, status.st_size))
     excess = sum(size for _, _, size in files) - max_bytes
     for _, path, size in sorted(files):
         if excess <= 0:
             break
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not ours to delete, or gone
+            path.unlink()
         excess -= size
