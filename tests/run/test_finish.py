@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from vlga_jax.checks import InputError
-from vlga_jax.fitness.evaluation import Limits, Request
+from vlga_jax.fitness.evaluation import Limits, Request, digest_of
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
@@ -20,7 +21,7 @@ from vlga_jax.run import finish
 from vlga_jax.run.finish import FinalConfig, FinalRequest, Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.fit import Examples
+from vlga_jax.training.fit import EpochEnd, Examples, run_epochs
 
 NUM_EPOCHS = 4
 CONFIG = FinalConfig(
@@ -153,6 +154,28 @@ def test_train_to_convergence_returns_the_weights_of_the_best_epoch_not_the_last
     assert accuracy_of(best, NOISE.validation) == pytest.approx(max(progress.accuracies))
 
 
+def test_train_to_convergence_returns_the_average_where_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sevens(*args: Any, **kwargs: Any) -> Iterator[EpochEnd]:
+        for end in run_epochs(*args, **kwargs):
+            average = jax.tree.map(lambda leaf: jnp.full_like(leaf, 7), end.state.average)
+            yield dataclasses.replace(end, state=end.state._replace(average=average))
+
+    monkeypatch.setattr(finish, "run_epochs", sevens)
+    best, *_ = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
+    assert {float(value) for leaf in jax.tree.leaves(best) for value in np.ravel(leaf)} == {7.0}
+
+
+def test_train_to_convergence_counts_images_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(np.cumsum([0, 2, 100, 4, 100, 2, 100, 9, 100]))  # before and after each of four epochs
+    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    trained = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
+    assert trained.images_per_second == 20 / 3  # the median of 2, 4, 2 and 9 s
+    again = train_to_convergence(request(), NOISE, never, tmp_path, NullListener())
+    assert again.images_per_second is None
+
+
 @pytest.mark.parametrize("stops", [(0,), (1,), (2,), (3,), (0, 1, 3)])
 def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
     stops: tuple[int, ...], undisturbed: Any, tmp_path: Path
@@ -264,3 +287,20 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
     assert len(digests) == len(changes) + 1
     assert FinalRequest(dataclasses.replace(request().request, seed=1), CONFIG, "here").digest not in digests
     assert request().digest in digests
+
+
+def test_final_request_without_later_fields_has_the_digest_it_always_had() -> None:
+    final = request(cutout=0, ema_decay=0.0)
+    values = dataclasses.asdict(final)
+    for name in ("cutout", "ema_decay", "test_flip"):
+        del values["config"][name]
+    for name in ("cutout", "ema_decay"):
+        del values["request"]["recipe"][name]
+    assert request(cutout=0, ema_decay=0.0).request.recipe.cutout == 0
+    assert final.digest == final.trajectory == digest_of(values)
+
+
+def test_final_request_with_a_mirrored_test_is_the_same_training() -> None:
+    plain, mirrored = request(), request(test_flip=True)
+    assert plain.trajectory == mirrored.trajectory == plain.digest != mirrored.digest
+    assert request(cutout=3).trajectory != plain.trajectory

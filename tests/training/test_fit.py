@@ -123,6 +123,17 @@ def test_run_epochs_shows_every_example_each_epoch_and_fills_the_last_batch_from
     assert len(patterns) == 6
 
 
+def test_count_correct_counts_those_of_the_average_where_one_is_kept() -> None:
+    plan = pixel_plan(num_classes=2, num_train=5)
+    plan = dataclasses.replace(plan, recipe=dataclasses.replace(STILL, ema_decay=0.5))
+    state, other = (pixel_state(plan, [0.0, 0.0], bias) for bias in ([1.0, 0.0], [0.0, 1.0]))
+    examples = pixels([1.0, 2.0, 3.0], np.array([0, 0, 1]))
+    programs = programs_of(plan)
+    assert count_correct(programs, state, examples) == 2  # says 0, and its average, which starts as it is, too
+    assert count_correct(programs, state._replace(average=other.average), examples) == 1
+    assert count_correct(programs, state._replace(params=other.params), examples) == 2
+
+
 def test_run_epochs_on_the_device_in_one_program_agrees_with_steps_driven_from_the_host(
     undisturbed: list[TrainState],
 ) -> None:

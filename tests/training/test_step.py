@@ -196,6 +196,15 @@ def test_train_step_augments_anew_at_every_step() -> None:
     assert len(losses) == 4
 
 
+def test_train_step_with_cutout_sees_grey() -> None:
+    covered, plain = jitted_step(SPEC, dataclasses.replace(RECIPE, cutout=9)), jitted_step(SPEC, RECIPE)
+    data, key = batch(), jax.random.key(0)  # of 4x4 pixels: a square of 9 covers all from any centre
+    grey = data._replace(inputs=np.full_like(data.inputs, 128))
+    one, other = covered(start(SPEC, RECIPE), data, key), plain(start(SPEC, RECIPE), grey, key)
+    chex.assert_trees_all_close(one.params, other.params, rtol=1e-6)
+    assert float(one.loss_sum) == pytest.approx(float(other.loss_sum))
+
+
 def test_train_step_on_values_that_are_not_finite_says_so_for_good() -> None:
     step, state = jitted_step(SPEC, RECIPE), start(SPEC, RECIPE)
     inputs = batch().inputs.astype(np.float32)

@@ -38,3 +38,20 @@ def test_trim_counts_writing_as_use(tmp_path: Path) -> None:
 def test_trim_of_nothing_does_nothing(tmp_path: Path) -> None:
     trim(tmp_path / "missing", 0)
     assert not (tmp_path / "missing").exists()
+
+
+def test_trim_passes_over_what_vanishes_or_may_not_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, used in (("held", 100), ("old", 200), ("new", 300)):
+        (tmp_path / name).write_bytes(b"x" * 10)
+        os.utime(tmp_path / name, (used, used))
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    unlink = Path.unlink
+
+    def refused(path: Path) -> None:
+        if path.name == "held":
+            raise PermissionError
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    trim(tmp_path, 10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "held", "new"]
