@@ -15,8 +15,8 @@ from experiments import default
 def get_config() -> ConfigDict:
     """Returns the recommended search.
 
-    Two generations a phase did best on a little of CIFAR-10 (`docs/evidence.md`); the rest is judgement, not yet
-    measured.
+    Two generations a phase lead on a little of CIFAR-10, within chance (`docs/evidence.md`); the rest is judgement, not
+    yet measured.
     """
     config = default.get_config()
     config.space.channels = (32, 64, 128, 256, 512)
