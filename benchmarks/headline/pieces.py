@@ -94,7 +94,7 @@ class Scale:
 _GPU = {"fitness.precision": "bfloat16", "final.precision": "bfloat16"}
 _TINY = {
     "data.num_train_examples": "600",
-    "data.num_test_examples": "200",
+    "data.num_test_examples": "100",
     "data.validation_fraction": "0.2",
     "space.channels": "8,",
     "space.kernels": "1,3",
