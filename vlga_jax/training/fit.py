@@ -36,7 +36,7 @@ from vlga_jax.training.step import (
     steps_per_epoch,
 )
 
-# A train step on two cores: compiled in 1.4 s of processor time instead of 1.7, and as fast.
+# On two cores: a train step is compiled in 1.4 s of processor time instead of 1.7, and as fast; evaluation likewise.
 _COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
@@ -149,11 +149,8 @@ def build(plan: Plan) -> Programs:
         train = lowered.compile(options)
         _require(memory.program_bytes(train), "its training step")
         batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
-        evaluate = (
-            jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
-            .lower(state.params, state.batch_stats, batch)
-            .compile()
-        )
+        eval_step = make_eval_step(plan.spec, plan.layers, plan.recipe.precision)
+        evaluate = jax.jit(eval_step).lower(state.params, state.batch_stats, batch).compile(options)
         _require(memory.program_bytes(evaluate), "its evaluation")
         _epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)  # not timed as training
     return Programs(train, evaluate, time.perf_counter() - started)
