@@ -36,8 +36,8 @@ def _flags() -> flags.FlagValues:
     about = "Where tfds' CIFAR-10 lies; empty is the usual place beside a checkout, or else random images."
     flags.DEFINE_string("data_dir", "", about, flag_values=values)
     flags.DEFINE_bool("plain", False, "Layers, memory and compiler as JAX has them.", flag_values=values)
-    about = "Of activations."
-    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], about, flag_values=values)
+    about = "Of activations; auto is bfloat16 on a GPU."
+    flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], about, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the trainings.", lower_bound=0, flag_values=values)
     return values
 
@@ -118,7 +118,7 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
         "workload": workload.name,
         "images": images,
         "cache": arguments.cache,
-        "precision": arguments.precision,
+        "precision": config.fitness.recipe().precision,
         "individuals": individuals,
         "total_seconds": total,
         "import_seconds": imported - _STARTED,

@@ -44,8 +44,8 @@ def runners(workload: str, *, gpu: bool) -> list[Runner]:
       workload: its name.
       gpu: whether there is one.
     """
-    plain = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on", "--plain")
-    ours = (*plain[:-1], *(["--precision=bfloat16"] if gpu else []))
+    ours = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on")
+    plain = (*ours, "--plain", "--precision=float32")
     rows = [
         Runner("vlga_jax", False, ours),
         Runner("vlga_jax, warm cache", False, ours, fresh_cache=False),

@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
     config.search.winner = "best_phase"
     config.budget.epochs = 400
     config.stopping.rungs = (1,)
+    config.fitness.precision = "auto"
+    config.final.precision = "auto"
     config.final.epochs = 100
     config.final.patience = 0
     config.final.init = "scratch"

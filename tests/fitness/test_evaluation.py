@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import pytest
 
-from experiments import default
+from experiments import cifar10, default
 from vlga_jax.checks import parse
 from vlga_jax.fitness import evaluation
 from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request, digest_of, request_from_json
 from vlga_jax.network.spec import BlockSpec
+from vlga_jax.run.finish import FinalConfig
 from vlga_jax.training.processor import processor
 
 
@@ -159,6 +160,16 @@ def test_fitness_config_recipe_of_the_defaults_augments_nothing() -> None:
     assert (recipe.flip, recipe.crop_padding) == (False, 0)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (3, 256, "adam", 1e-3)
     assert config.limits() == Limits(0.0, 0, 0)
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("cpu", "float32"), ("gpu", "bfloat16")])
+def test_recipe_of_automatic_precision_names_the_one_used(
+    backend: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    values = cifar10.get_config()
+    assert parse(FitnessConfig, values.fitness.to_dict()).recipe().precision == precision
+    assert parse(FinalConfig, values.final.to_dict()).recipe(3).precision == precision
 
 
 @pytest.mark.parametrize("later", [{"cutout": 1}, {"ema_decay": 0.5}])

@@ -22,6 +22,7 @@ from vlga_jax.training.step import (
     make_eval_step,
     make_optimizer,
     make_train_step,
+    resolved_precision,
     scale_images,
     steps_per_epoch,
 )
@@ -278,3 +279,17 @@ def test_train_step_with_an_average_keeps_that_of_the_weights_and_statistics(bat
     chex.assert_trees_all_close(as_variables(state.params, state.batch_stats), last, rtol=1e-5)
     chex.assert_trees_all_close(learnt(state), expected, rtol=1e-4, atol=1e-6)
     assert ("batch_stats" in learnt(state)) == batch_norm
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "precision"),
+    [
+        *(("auto", "cpu", "float32"), ("auto", "gpu", "bfloat16")),
+        *(("float32", "gpu", "float32"), ("bfloat16", "cpu", "bfloat16")),
+    ],
+)
+def test_resolved_precision_of_each_backend(
+    name: str, backend: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert resolved_precision(name) == precision

@@ -18,7 +18,7 @@ from vlga_jax.checks import knob
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
 from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.processor import processor
-from vlga_jax.training.step import Recipe
+from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
 # Fields that recipes did not always have. They are left out where they are off, so that old ledgers count.
@@ -60,12 +60,13 @@ class FitnessConfig:
     compile_threads: int = knob(at_least=0)
     deterministic: bool = knob()
     layers: str = knob(one_of=("tuned", "plain"))
-    precision: str = knob(one_of=("float32", "bfloat16"))
+    precision: str = knob(one_of=PRECISIONS)
 
     def recipe(self) -> Recipe:
         """Returns the training recipe; augmentation is left to the final training, since features are computed once."""
-        names = {field.name for field in dataclasses.fields(Recipe)} - {"flip", "crop_padding", *_LATER}
-        return Recipe(**{name: getattr(self, name) for name in names}, flip=False, crop_padding=0)
+        names = {field.name for field in dataclasses.fields(Recipe)} - {"flip", "crop_padding", "precision", *_LATER}
+        values = {name: getattr(self, name) for name in names}
+        return Recipe(**values, flip=False, crop_padding=0, precision=resolved_precision(self.precision))
 
     def limits(self) -> "Limits":
         return Limits(self.max_seconds, self.max_parameters, self.max_flops)

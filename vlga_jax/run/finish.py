@@ -19,7 +19,7 @@ from vlga_jax.network.transfer import Variables
 from vlga_jax.run.tracking import Listener
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import Examples, Plan, TrainingFailure, build, epochs_as_programs, require_finite, run_epochs
-from vlga_jax.training.step import Recipe, TrainState, learnt
+from vlga_jax.training.step import PRECISIONS, Recipe, TrainState, learnt, resolved_precision
 
 COLOUR_CHANNELS = 3
 _LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False}  # fields that configurations did not always have, off
@@ -54,11 +54,12 @@ class FinalConfig:
     cutout: int = knob(at_least=0)
     ema_decay: float = knob(at_least=0, at_most=0.99999)
     test_flip: bool = knob()
-    precision: str = knob(one_of=("float32", "bfloat16"))
+    precision: str = knob(one_of=PRECISIONS)
 
     def recipe(self, num_channels: int) -> Recipe:
         """Returns the training recipe for images with this many channels."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
+        values["precision"] = resolved_precision(self.precision)
         if num_channels != COLOUR_CHANNELS:
             values.update(flip=False, crop_padding=0, cutout=0)
         return Recipe(**values)

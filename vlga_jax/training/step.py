@@ -54,6 +54,17 @@ class Recipe:
     ema_decay: float = 0.0
 
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""Of activations, as configurations say it; auto is bfloat16 where matrix units are made for it: off the CPU."""
+
+
+def resolved_precision(name: str) -> str:
+    """Returns the precision that one of `PRECISIONS` means on this backend."""
+    if name != "auto":
+        return name
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
 class TrainState(NamedTuple):
     """What a step changes.
 
