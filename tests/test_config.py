@@ -256,6 +256,7 @@ def updated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(jax.config, "update", values.__setitem__)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=2")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
     return values
 
 
@@ -264,6 +265,7 @@ def test_configure_backend_keeps_what_the_user_set(updated: dict[str, Any], monk
     configure_backend(config_of("--config.fitness.deterministic=true"))
 
     assert os.environ["XLA_FLAGS"] == "--xla_gpu_autotune_level=2 --xla_gpu_deterministic_ops=true"
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
     assert "jax_compilation_cache_dir" not in updated
 
 
@@ -288,6 +290,15 @@ def test_configure_backend_removes_old_programs(
     (programs / "program-cache").write_bytes(b"xx")
     configure_backend(config_of())
     assert not list(programs.iterdir())
+
+
+def test_configure_backend_takes_most_of_a_gpus_memory(
+    updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del updated
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
+    configure_backend(config_of())
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.9"
 
 
 def test_configure_backend_pins_what_results_depend_on(updated: dict[str, Any]) -> None:

@@ -129,6 +129,8 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
     if config.fitness.deterministic:
         wanted = [flag for flag in _DETERMINISTIC_GPU if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", "")]
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
+    # Of a GPU's memory; JAX would leave a quarter to others, and a phase's features may need it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # By processor: JAX's cache does not tell them apart, and a home directory may be shared by unlike machines.
         programs = user_cache() / "xla" / processor()

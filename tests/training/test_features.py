@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.training import features as features_module
 from vlga_jax.training import memory
 from vlga_jax.training.data import DataConfig, load_training_data
 from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
@@ -119,6 +121,57 @@ def test_fits_in_memory_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(memory, "host_bytes", lambda: 2 * needed)
     assert fits_in_memory(NETWORK, 1, 10, "float32")
     assert not fits_in_memory(NETWORK, 1, 11, "float32")
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Called with so many bytes, makes this a device that has room for as many bytes of features."""
+
+    def have(num_bytes: int) -> None:
+        monkeypatch.setattr(features_module, "_fits_on_device", lambda size: size <= num_bytes)
+
+    return have
+
+
+OF_PARENT, OF_CHILD = 4 * 307 * 3 * 3 * 3, 4 * 307 * 2 * 2 * 5  # bytes of their features
+
+
+@pytest.mark.parametrize(
+    ("available", "parents", "childs", "continues"),
+    [
+        (OF_PARENT + OF_CHILD, True, True, True),
+        (OF_PARENT, True, True, False),
+        (OF_CHILD, False, True, True),
+        (0, False, False, True),
+    ],
+)
+def test_features_lie_on_the_device_where_there_is_room(
+    available: int, parents: bool, childs: bool, continues: bool, room: Any, recomputed: PhaseData, variables: Any
+) -> None:
+    room(available)
+    prefix = PrefixFeatures(IMAGES)
+    of_parent = prefix.of("parent", None, PARENT, variables, 0)
+    of_child = prefix.of("child", "parent", NETWORK, variables, 1)
+    assert [isinstance(each.train.inputs, jax.Array) for each in (of_parent, of_child)] == [parents, childs]
+    for one, other in zip(inputs_and_labels(of_child), inputs_and_labels(recomputed), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+    prefix = PrefixFeatures(IMAGES)
+    prefix.of("parent", None, PARENT, variables, 0)
+    from_old = prefix.of("child", "parent", NETWORK, spoiled(variables), 1)
+    assert np.isnan(np.asarray(from_old.train.inputs)).all() != continues
+
+
+def test_features_of_a_device_that_others_fill_lie_on_the_host(
+    room: Any, recomputed: PhaseData, variables: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    room(10**9)
+    monkeypatch.setattr(features_module, "_with_batch", full)
+    found = PrefixFeatures(IMAGES).of("child", "parent", NETWORK, variables, 1)
+    assert isinstance(found.train.inputs, np.ndarray)
+    np.testing.assert_array_equal(found.train.inputs, recomputed.train.inputs)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="data go to the device there")

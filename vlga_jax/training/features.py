@@ -4,9 +4,11 @@ They are always computed block by block with one program a block, so continuing 
 starting over from the images give the same bits. In inference mode an image's features do not depend on its batch.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,7 +23,8 @@ from vlga_jax.training import memory
 from vlga_jax.training.fit import Examples
 from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
 
-SHARE_OF_MEMORY = 0.4  # of the device's, or the host's, for one phase's features; the host may hold two phases'
+SHARE_OF_MEMORY = 0.4  # of the host's, for one phase's features; it may hold two phases'
+SHARE_OF_DEVICE = 0.7  # of an accelerator's, for all features there; the rest is for training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,19 +42,32 @@ def fits_in_memory(spec: NetworkSpec, num_blocks: int, num_examples: int, precis
 
 def to_device_if_it_fits(data: PhaseData) -> PhaseData:
     """Returns the data on the accelerator if they take no more than their share of it; on a CPU, as they are."""
-    size = sum(examples.inputs.nbytes for examples in (data.train, data.validation))
-    if jax.default_backend() == "cpu" or size > SHARE_OF_MEMORY * memory.total_bytes():
-        return data
+    if _fits_on_device(_bytes_of(data)):
+        with _others_may_use_the_device():
+            train, validation = (
+                Examples(*jax.block_until_ready(jax.device_put((examples.inputs, examples.labels))))
+                for examples in (data.train, data.validation)
+            )
+            return PhaseData(train, validation)
+    return data
+
+
+def _fits_on_device(num_bytes: int) -> bool:
+    return jax.default_backend() != "cpu" and num_bytes <= SHARE_OF_DEVICE * memory.total_bytes()
+
+
+def _bytes_of(data: PhaseData) -> int:
+    return data.train.inputs.nbytes + data.validation.inputs.nbytes
+
+
+@contextlib.contextmanager
+def _others_may_use_the_device() -> Iterator[None]:
+    """Within it, running out of memory ends the block and nothing else: what should lie there lies on the host."""
     try:
-        train, validation = (
-            Examples(*jax.block_until_ready(jax.device_put((examples.inputs, examples.labels))))
-            for examples in (data.train, data.validation)
-        )
+        yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            return data  # others use the device too
-        raise
-    return PhaseData(train, validation)
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
 
 
 class PrefixFeatures:
@@ -72,7 +88,9 @@ class PrefixFeatures:
         num_ancestor_blocks: int,
         precision: str = "float32",
     ) -> PhaseData:
-        """Returns the outputs of all blocks of a network over the training and validation images, on the host.
+        """Returns the outputs of all blocks of a network over the training and validation images.
+
+        They lie on the accelerator if they fit there, else on the host.
 
         Args:
           digest: of the network's request; names its weights.
@@ -84,16 +102,21 @@ class PrefixFeatures:
         """
         if digest == self._digest:
             return self._features
-        features, first = self._images, 0
-        if ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks:
-            features, first = self._features, self._num_blocks
+        num_examples = len(self._images.train) + len(self._images.validation)
+        size = _feature_bytes(spec, len(spec.blocks), num_examples, precision)
+        continues = ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks
+        if isinstance(self._features.train.inputs, jax.Array):
+            continues = continues and _fits_on_device(_bytes_of(self._features) + size)
+        if not continues:
+            self._digest, self._num_blocks, self._features = None, 0, self._images  # makes room for the new ones
+        own = (spec, variables, self._num_blocks)
+        settings = (self._layers, precision, _fits_on_device(size))
         train, validation = (
-            Examples(_outputs(spec, variables, first, np.asarray(part.inputs), self._layers, precision), part.labels)
-            for part in (features.train, features.validation)
+            Examples(_outputs(*own, part.inputs, *settings), part.labels)
+            for part in (self._features.train, self._features.validation)
         )
-        features = PhaseData(train, validation)
-        self._digest, self._num_blocks, self._features = digest, len(spec.blocks), features
-        return features
+        self._digest, self._num_blocks, self._features = digest, len(spec.blocks), PhaseData(train, validation)
+        return self._features
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -105,17 +128,40 @@ def _apply_block(
     return module.apply(variables, images, train=False)  # type: ignore[return-value]
 
 
+@functools.partial(jax.jit, donate_argnums=0)
+def _with_batch(outputs: Array, batch: Array, start: Array) -> Array:
+    return jax.lax.dynamic_update_slice_in_dim(outputs, batch, start, axis=0)
+
+
 def _outputs(
-    spec: NetworkSpec, variables: dict[str, Any], first: int, inputs: np.ndarray, layers: str, precision: str
-) -> np.ndarray:
+    spec: NetworkSpec,
+    variables: dict[str, Any],
+    first: int,
+    inputs: np.ndarray | Array,
+    layers: str,
+    precision: str,
+    on_device: bool,
+) -> np.ndarray | Array:
     """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
-    outputs = np.empty((len(inputs), *spec.shape_before(len(spec.blocks))), jnp.dtype(precision))
+    shape = (len(inputs), *spec.shape_before(len(spec.blocks)))
     own = [transfer.block_variables(variables, block) for block in range(len(spec.blocks))]
-    for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
-        batch = inputs[padded]
-        for block in range(first, len(spec.blocks)):
-            batch = _apply_block(spec.blocks[block], spec.activation, layers, precision, own[block], batch)
-        outputs[rows] = np.asarray(batch)[: len(rows)]
+
+    def batches() -> Iterator[tuple[np.ndarray, Array]]:
+        for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
+            batch: Any = inputs[padded]
+            for block in range(first, len(spec.blocks)):
+                batch = _apply_block(spec.blocks[block], spec.activation, layers, precision, own[block], batch)
+            yield rows, batch[: len(rows)]
+
+    if on_device:
+        with _others_may_use_the_device():
+            there = jnp.zeros(shape, precision)
+            for rows, batch in batches():
+                there = _with_batch(there, batch, rows[0])
+            return jax.block_until_ready(there)
+    outputs = np.empty(shape, jnp.dtype(precision))
+    for rows, batch in batches():
+        outputs[rows] = batch
     return outputs
 
 
