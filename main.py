@@ -12,7 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vlga_jax import config as configuration
+try:
+    from vlga_jax import config as configuration
+    from vlga_jax.checks import InputError
+except ModuleNotFoundError as missing:
+    remedy = "activate the environment (. .venv/bin/activate) or pip install -r requirements.txt"
+    print(f"error: {sys.executable} has no {missing.name}; {remedy}", file=sys.stderr)
+    sys.exit(2)
 
 _DEFAULT_EXPERIMENT = Path(__file__).parent / "experiments" / "digits.py"
 
@@ -26,6 +32,8 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], Any]:
     from vlga_jax.run.laboratory import parse_config  # imports JAX, which takes seconds
     from vlga_jax.run.pipeline import run
 
+    if "compare" in values:
+        raise InputError("--config", "", "is a comparison; run `python -m vlga_jax.compare` with it")
     config = parse_config(values)
     configuration.configure_backend(config)
     return functools.partial(run, config)

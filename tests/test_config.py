@@ -224,8 +224,10 @@ def test_read_command_line_twice_remembers_nothing_of_the_first() -> None:
     assert read_command_line(["main.py"], DEFAULT).workdir is None
 
 
-def test_read_command_line_of_a_repeated_tuple_flag_collects_its_values() -> None:
-    assert config_of("--config.space.channels=8", "--config.space.channels=16").space.channels == (8, 16)
+def test_read_command_line_of_a_repeated_flag_takes_the_last_number_and_refuses_lists() -> None:
+    assert config_of("--config.seed=8", "--config.seed=16").seed == 16
+    with pytest.raises(InputError, match="config.space.channels='8': is given twice; give all its values once"):
+        config_of("--config.space.channels=8", "--config.space.channels=16")
 
 
 def test_read_command_line_of_a_switch_takes_it_with_and_without_no() -> None:

@@ -101,6 +101,11 @@ def test_main_of_a_bad_argument_refuses_it_and_leaves_nothing(
     assert list(Path().iterdir()) == []
 
 
+def test_main_of_a_comparison_names_the_command_for_it(refuse: Refuse) -> None:
+    line = refuse(f"--config={ROOT / 'experiments' / 'compare_digits.py'}")
+    assert "is a comparison; run `python -m vlga_jax.compare` with it" in line
+
+
 def test_main_of_a_switch_with_its_value_apart_refuses_the_value(refuse: Refuse) -> None:
     assert refuse("--config.final.flip", "False").startswith("argument='False': is no flag")
 

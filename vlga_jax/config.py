@@ -175,7 +175,10 @@ def _load(file: str) -> ConfigDict:
 def _overridden(experiment: ConfigDict, argv: Sequence[str]) -> ConfigDict:
     """Returns the experiment with its fields as the arguments say."""
     fields = dict(_fields(experiment))
+    named = [name for name, _ in _overrides(argv)]
     for name, value in _overrides(argv):
+        if isinstance(fields.get(name), tuple) and named.count(name) > 1:  # they would be joined
+            raise InputError(name, value, "is given twice; give all its values once")
         if name not in fields:
             close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else "experiments/default.py lists the fields"

@@ -24,6 +24,9 @@ _NOTE = (
 )
 
 
+_SMALL = "**Cut down, to try the script: these accuracies and times mean nothing.**"
+
+
 def write_report(
     state: State, pieces: Sequence[Piece], workdir: Path, *, command: str, pytorch: bool
 ) -> dict[str, Any]:
@@ -158,7 +161,8 @@ def _full(state: State, done: Mapping[str, Piece]) -> dict[str, Any] | None:
 def _table(result: Mapping[str, Any]) -> str:
     lines = [_line(_HEADER), _line(["---", *["---:"] * (len(_HEADER) - 2), "---"])]
     lines += [_line(_cells(row, result["runs"][row.name])) for row in ROWS if result["runs"][row.name]]
-    return "\n".join([*lines, "", _NOTE, *_sentences(result)]) + "\n"
+    warning = [] if result["scale"] == "full" else [_SMALL, ""]
+    return "\n".join([*warning, *lines, "", _NOTE, *_sentences(result)]) + "\n"
 
 
 def _line(cells: Iterable[str]) -> str:

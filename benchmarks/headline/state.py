@@ -1,7 +1,6 @@
 """Runs pieces within a time limit and remembers what each took, over all calls."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -23,7 +22,13 @@ _WIND_DOWN_SECONDS = 15.0  # before the limit, in which an interrupted run ends 
 _LEAST_SECONDS = 40.0  # that are worth starting a process for
 _POLL_SECONDS = 0.2
 _KEEP_SECONDS = 5.0  # between two notes of what a piece has taken so far
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+# A piece whose caller is killed must not go on beside the next call's: on Linux its process asks to be killed, too.
+_LAUNCH = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @contextlib.contextmanager
@@ -135,9 +140,8 @@ class State:
         before, started = known["seconds"], time.monotonic()
         code, noted = None, started
         with open(self._workdir / f"{piece.name}.log", "a") as log:
-            process = subprocess.Popen(
-                piece.command, cwd=_ROOT, env=environment, stdout=log, stderr=log, preexec_fn=_die_with_parent
-            )
+            launch = [sys.executable, "-c", _LAUNCH, *piece.command]
+            process = subprocess.Popen(launch, cwd=_ROOT, env=environment, stdout=log, stderr=log)
             try:
                 while code is None and time.monotonic() < self._deadline:
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -157,12 +161,6 @@ class State:
 
     def _keep(self) -> None:
         write_atomically(self._path, json.dumps({"settings": self.settings, "pieces": self._pieces}, indent=1) + "\n")
-
-
-def _die_with_parent() -> None:
-    """Called in a new process: a piece whose caller is killed must not go on beside the next call's."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

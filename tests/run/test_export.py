@@ -72,6 +72,7 @@ def test_load_of_an_exported_network_without_blocks_is_its_dense_layer(tmp_path:
 
 def test_load_through_the_package_by_the_name_of_the_directory(workdir: Path) -> None:
     np.testing.assert_array_equal(vlga_jax.load(str(workdir))(IMAGES[:1]), load(workdir)(IMAGES)[:1])
+    np.testing.assert_array_equal(vlga_jax.load(workdir / "best")(IMAGES[:1]), load(workdir)(IMAGES)[:1])
 
 
 def test_predict_of_no_images_is_empty(workdir: Path) -> None:

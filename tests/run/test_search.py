@@ -64,6 +64,10 @@ class Watcher(NullListener):
         self.generations: list[dict[str, int]] = []
         self.individuals: list[tuple[HistoryRow, float, bool]] = []
         self.finished: list[list[HistoryRow]] = []
+        self.messages: list[str] = []
+
+    def message(self, *, text: str) -> None:
+        self.messages.append(text)
 
     def generation_started(self, **event: int) -> None:
         self.generations.append(event)
@@ -308,3 +312,10 @@ def test_search_run_tells_the_listener_of_each_generation_once_it_is_in_the_hist
     assert sorted(map(str, (row for row, _, _ in listener.individuals))) == sorted(map(str, rows))
     trained = [seconds for _, seconds, replayed in listener.individuals if not replayed]
     assert trained == [3.0] * len(outcome.executor.asked)
+
+
+def test_search_run_that_a_budget_ends_says_so(search: Any) -> None:
+    whole = search()
+    assert whole.listener.messages == []
+    (text,) = search({"budget.epochs": whole.result.points[0][0]}, seed=1).listener.messages
+    assert text == f"the budget ends the search after {whole.result.points[0][0]} epochs of training"

@@ -83,6 +83,18 @@ def rewrite(parts, **changes):
     np.savez(parts / "train-00001.npz", **{"images": images, "labels": labels, **changes})
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_load_training_data_npz_takes_labels_of_any_integers(parts, dtype):
+    expected = load_training_data(config(parts))
+    for path in parts.glob("*.npz"):
+        with np.load(path) as part:
+            arrays = dict(part)
+        np.savez(path, images=arrays["images"], labels=arrays["labels"].astype(dtype))
+    found = load_training_data(config(parts))
+    assert found.train_labels.dtype == np.int32
+    assert found.fingerprint == expected.fingerprint
+
+
 BREAKAGES = {
     "part missing": (lambda parts: (parts / "train-00000.npz").unlink(), "no train-00000.npz"),
     "no test part": (lambda parts: (parts / "test-00000.npz").unlink(), "no test-00000.npz"),
@@ -93,7 +105,7 @@ BREAKAGES = {
     "float images": (lambda parts: rewrite(parts, images=np.zeros((8, 6, 5, 3))), "uint8"),
     "flat images": (lambda parts: rewrite(parts, images=np.zeros((8, 30), np.uint8)), "height, width"),
     "other size": (lambda parts: rewrite(parts, images=np.zeros((8, 7, 5, 3), np.uint8)), "all parts must agree"),
-    "long labels": (lambda parts: rewrite(parts, labels=np.zeros(8, np.int64)), "int32"),
+    "fractional labels": (lambda parts: rewrite(parts, labels=np.zeros(8, np.float32)), "integers"),
     "too few labels": (lambda parts: rewrite(parts, labels=np.zeros(7, np.int32)), "one per image"),
     "label too large": (lambda parts: rewrite(parts, labels=np.full(8, 3, np.int32)), "0 to 2"),
     "label negative": (lambda parts: rewrite(parts, labels=np.full(8, -1, np.int32)), "0 to 2"),
@@ -113,7 +125,7 @@ def test_load_training_data_npz_broken_raises_input_error(parts, breakage):
 def test_load_training_data_npz_without_directory_raises_input_error(tmp_path):
     with pytest.raises(InputError, match="needs the directory"):
         load_training_data(config(tmp_path, dir=""))
-    with pytest.raises(InputError, match="prepare NAME --dir=PATH --npz"):
+    with pytest.raises(InputError, match="README.md, Your images, .* prepare NAME"):
         load_training_data(config(tmp_path, dir=str(tmp_path / "nowhere")))
 
 

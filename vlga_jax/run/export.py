@@ -98,12 +98,14 @@ def load(workdir: str | Path) -> Predictor:
     """Returns the trained network of a run as a function of uint8 images.
 
     Args:
-      workdir: of a finished run; it holds `best/`.
+      workdir: of a finished run; it holds `best/`. Or that directory, or a copy of it.
 
     Raises:
       InputError: there is no trained network.
     """
     directory = Path(workdir) / "best"
+    if (Path(workdir) / "architecture.json").is_file():
+        directory = Path(workdir)
     if not directory.exists() and _place_of_old(directory).exists():
         directory = _place_of_old(directory)
     if not (directory / "architecture.json").is_file():

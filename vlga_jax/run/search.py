@@ -104,6 +104,10 @@ class Search:
             self._write_history(done=self._strategy.done(state) or self._generations.exhausted)
             self._listener.generation_finished(rows=rows)
         self._require_some_success()
+        if not self._strategy.done(state):
+            self._listener.message(
+                text=f"the budget ends the search after {self._generations.epochs} epochs of training"
+            )
         self._weights.keep_only(self._needed(state))
         winner = self._strategy.winner(state)
         outcome = self._outcomes[winner.place]

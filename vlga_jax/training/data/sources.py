@@ -43,7 +43,7 @@ def read_digits(config: DataConfig, split: str) -> Examples:
 def read_npz(config: DataConfig, split: str) -> Examples:
     """Returns examples from `{split}-00000.npz`, `{split}-00001.npz`, ... in `config.dir`.
 
-    Each part holds `images`, uint8 [n, height, width, channels], and `labels`, int32 [n]; `classes.json` is a list of
+    Each part holds `images`, uint8 [n, height, width, channels], and `labels`, integers [n]; `classes.json` is a list of
     class names.
 
     Args:
@@ -76,7 +76,7 @@ def _npz_parts(config: DataConfig, split: str) -> list[Path]:
     names = [path.name for path in parts]
     for name in (f"{split}-{index:05d}.npz" for index in range(max(len(parts), 1))):
         if name not in names:
-            remedy = f"has no {name}; write the parts with `{PREPARE_COMMAND} NAME --dir=PATH --npz`"
+            remedy = f"has no {name}; README.md, Your images, says how to write parts; `{PREPARE_COMMAND} NAME` does for known sets"
             raise InputError("config.data.dir", config.dir, remedy)
     return parts
 
@@ -126,13 +126,13 @@ def _npz_part(path: Path, num_classes: int, config: DataConfig) -> tuple[np.ndar
         found = f"{images.dtype} of shape {images.shape}"
         remedy = f"images in {path.name} must be uint8 [n, height, width, channels], not {found}"
         raise InputError("config.data.dir", config.dir, remedy)
-    if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
-        remedy = f"labels in {path.name} must be int32, one per image, not {labels.dtype} of shape {labels.shape}"
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        remedy = f"labels in {path.name} must be integers, one per image, not {labels.dtype} of shape {labels.shape}"
         raise InputError("config.data.dir", config.dir, remedy)
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
         remedy = f"labels in {path.name} must lie in 0 to {num_classes - 1}, as classes.json says"
         raise InputError("config.data.dir", config.dir, remedy)
-    return images, labels
+    return images, labels.astype(np.int32)
 
 
 def _resized(images: np.ndarray, size: int) -> np.ndarray:
