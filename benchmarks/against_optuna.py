@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import app, flags
 
 from benchmarks.images import choose_images
+from benchmarks.jobs import write_images
 from experiments import compare_optuna
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import parse_comparison, record_from_json
@@ -69,9 +69,7 @@ def main(argv: list[str]) -> None:
 def _write_images(config: RunConfig, path: Path) -> Path:
     if not path.is_file():
         data, (test_images, test_labels) = load_training_data(config.data), load_test_data(config.data)
-        arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
-        held = {name: getattr(data, name) for name in arrays}
-        np.savez(path, **held, test_images=test_images, test_labels=test_labels)
+        write_images(path, data, test_images=test_images, test_labels=test_labels)
     return path
 
 

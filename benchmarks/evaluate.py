@@ -19,6 +19,7 @@ from typing import Any  # noqa: E402
 
 from absl import flags  # noqa: E402
 
+from benchmarks.command_line import run_command  # noqa: E402
 from benchmarks.flops import training_flops  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
@@ -44,25 +45,14 @@ def _flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Returns the exit code: 0, or 2 after one line that says what was wrong with the input."""
-    arguments = _flags()
-    if any(argument in ("--help", "-h") for argument in argv[1:]):
-        print(__doc__)
-        print(arguments.get_help())
-        return 0
-    try:
-        if rest := arguments(argv)[1:]:
-            raise InputError("argument", rest[0], "is no flag; --help lists them")
-        out = Path(arguments.json)
-        if out.is_dir() or not out.absolute().parent.is_dir():
-            raise InputError("--json", str(out), "must name a file in a directory that exists")
-        result = evaluate(arguments)
-    except flags.Error as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    return run_command(argv, __doc__, _flags(), _write)
+
+
+def _write(arguments: flags.FlagValues) -> int:
+    out = Path(arguments.json)
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise InputError("--json", str(out), "must name a file in a directory that exists")
+    out.write_text(json.dumps(evaluate(arguments), indent=1) + "\n")
     return 0
 
 

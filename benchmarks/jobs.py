@@ -23,10 +23,11 @@ def champions(individuals: Sequence[Mapping[str, Any]]) -> list[int]:
     return [int(np.argmax(phases[phase])) for phase in sorted(phases)]
 
 
-def write_images(path: Path, data: TrainingData) -> None:
-    """Writes the images that a job names."""
-    arrays = ("train_images", "train_labels", "validation_images", "validation_labels")
-    np.savez(path, **{name: getattr(data, name) for name in arrays})
+def write_images(path: Path, data: TrainingData, **others: np.ndarray) -> None:
+    """Writes the images that a job names, and other arrays beside them."""
+    names = ("train_images", "train_labels", "validation_images", "validation_labels")
+    arrays: dict[str, Any] = {**{name: getattr(data, name) for name in names}, **others}
+    np.savez(path, **arrays)
 
 
 def write_job(path: Path, workload: Workload, phases: Phases, inherited: Sequence[int], images: Path) -> None:

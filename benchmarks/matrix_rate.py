@@ -15,13 +15,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 SIDE = 4096
-NUM_PRODUCTS = {"cpu": 1}  # in a program; elsewhere one takes less time than starting it
-_MANY = 50
+_MANY = 50  # products in a program, where a single one takes less time than starting it
 
 
 def main() -> None:
     """Measures."""
-    num_products = NUM_PRODUCTS.get(jax.default_backend(), _MANY)
+    num_products = 1 if jax.default_backend() == "cpu" else _MANY
     matrix = jax.random.normal(jax.random.key(0), (SIDE, SIDE), jnp.float32).astype(sys.argv[1]) / SIDE**0.5
 
     @jax.jit

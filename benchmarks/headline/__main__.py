@@ -13,8 +13,8 @@ import time
 
 _STARTED = time.monotonic()
 
-import json  # noqa: E402  (imports count, so the clock starts before them)
-import math  # noqa: E402
+import math  # noqa: E402  (imports count, so the clock starts before them)
+import shutil  # noqa: E402
 import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -23,9 +23,10 @@ from typing import Any  # noqa: E402
 
 from absl import flags  # noqa: E402
 
-from benchmarks.headline.pieces import SCALES, find_pytorch, make_pieces  # noqa: E402
+from benchmarks.command_line import run_command  # noqa: E402
+from benchmarks.headline.pieces import SCALES, Piece, find_pytorch, make_pieces  # noqa: E402
 from benchmarks.headline.report import write_report  # noqa: E402
-from benchmarks.headline.state import opened  # noqa: E402
+from benchmarks.headline.state import State, opened  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
 from experiments import default  # noqa: E402
@@ -50,27 +51,13 @@ def _flags() -> flags.FlagValues:
 
 def main(argv: list[str]) -> int:
     """Returns the exit code: 0, 1 if a piece failed, 2 after one line that says what was wrong with the input."""
-    arguments = _flags()
-    if any(argument in ("--help", "-h") for argument in argv[1:]):
-        print(__doc__)
-        print(arguments.get_help())
-        return 0
-    try:
-        if rest := arguments(argv)[1:]:
-            raise InputError("argument", rest[0], "is no flag; --help lists them")
-        if 0 < arguments.minutes < _LEAST_MINUTES:
-            remedy = f"must be at least {_LEAST_MINUTES:g}, or 0 for no limit"
-            raise InputError("--minutes", arguments.minutes, remedy)
-        return _measure(arguments)
-    except flags.Error as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(argv, __doc__, _flags(), _measure)
 
 
 def _measure(arguments: flags.FlagValues) -> int:
+    if 0 < arguments.minutes < _LEAST_MINUTES:
+        remedy = f"must be at least {_LEAST_MINUTES:g}, or 0 for no limit"
+        raise InputError("--minutes", arguments.minutes, remedy)
     whole = arguments.scale == "full"
     gpu = str(machine()["gpu"])
     if whole and not gpu:
@@ -89,10 +76,10 @@ def _measure(arguments: flags.FlagValues) -> int:
     with opened(workdir, deadline, _settings(arguments.scale, images, whole=whole)) as state:
         state.run(pieces)
         command = f"make headline SCALE={arguments.scale}"
-        result = write_report(state, pieces, workdir, command=command, pytorch=bool(pytorch))
+        write_report(state, pieces, workdir, command=command, pytorch=bool(pytorch))
     if whole:
         path = _RESULTS / f"headline-{gpu.lower().replace(' ', '-')}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        shutil.copyfile(workdir / "headline.json", path)
         print(f"written to benchmarks/results/{path.name}")
     left = [piece for piece in pieces if not state.is_done(piece)]
     print(f"{len(pieces) - len(left)} of {len(pieces)} pieces done; {_what_is_left(left, state, arguments.minutes)}")
@@ -103,14 +90,14 @@ def _settings(scale: str, images: str, *, whole: bool) -> dict[str, Any]:
     """What all figures of one table have in common."""
     if whole:
         probe = "import jax; print(jax.default_backend())"
-        said = subprocess.run([sys.executable, "-c", probe], stdout=subprocess.PIPE, text=True, check=True)
+        said = subprocess.run([sys.executable, "-c", probe], stdout=subprocess.PIPE, text=True)
         if said.stdout.split()[-1:] != ["gpu"]:
             raise InputError("--scale", "full", "needs JAX with CUDA in this Python; JAX here sees no GPU")
     kind = "random" if images == "random" else "cifar10"
     return {"scale": scale, "images": kind, "machine": machine(), "versions": versions()}
 
 
-def _what_is_left(left: list[Any], state: Any, minutes: float) -> str:
+def _what_is_left(left: list[Piece], state: State, minutes: float) -> str:
     if not left:
         return "nothing is left"
     too_long = [piece.name for piece in left if minutes and state.needs(piece) > 60 * minutes]

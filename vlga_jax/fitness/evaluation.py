@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -136,10 +137,7 @@ class Request:
     def values(self) -> dict[str, Any]:
         """Returns nested mappings of plain values."""
         values = dataclasses.asdict(self)
-        for name, off in _LATER.items():
-            if values["recipe"][name] == off:
-                del values["recipe"][name]
-        return values
+        return {**values, "recipe": without(values["recipe"], _LATER)}
 
     def rejection(self) -> tuple[str, str] | None:
         """Returns status and reason if a limit forbids the training, else None."""
@@ -200,6 +198,11 @@ def request_from_json(text: str) -> Request:
             "limits": Limits(**values["limits"]),
         }
     )
+
+
+def without(values: Mapping[str, Any], off: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that are not what `off` has under their names."""
+    return {name: value for name, value in values.items() if name not in off or value != off[name]}
 
 
 def canonical_json(values: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vlga_jax.checks import InputError, knob
-from vlga_jax.fitness.evaluation import Request, digest_of, key_of
+from vlga_jax.fitness.evaluation import Request, digest_of, key_of, without
 from vlga_jax.keys import stream
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.transfer import Variables
@@ -129,8 +129,7 @@ class FinalRequest:
         return digest_of(self._values({**_LATER, "test_flip": self.config.test_flip}))
 
     def _values(self, left_out: Mapping[str, Any]) -> dict[str, Any]:
-        config = dataclasses.asdict(self.config)
-        kept = {name: value for name, value in config.items() if name not in left_out or value != left_out[name]}
+        kept = without(dataclasses.asdict(self.config), left_out)
         return {"request": self.request.values(), "config": kept, "environment": self.environment}
 
 

@@ -21,6 +21,8 @@ def augment(key: PRNGKeyArray, images: Array, *, flip: bool, crop_padding: int, 
       crop_padding: pixels; the shift lies in [-crop_padding, crop_padding] each way.
       cutout: the square's side, pixels; 0 is none.
     """
+    if not (flip or crop_padding or cutout):
+        return images
     key_flip, key_crop, key_cutout = jax.random.split(key, 3)
     batch, height, width, channels = images.shape
     if flip:
