@@ -222,7 +222,7 @@ def test_run_asks_to_train_the_best_on_where_an_ant_takes_its_whole_path() -> No
 
 def test_run_keeps_the_best_ever_as_champion_and_winner() -> None:
     strategy, config, (iterations, last) = colony(), colony().config, play(colony())
-    assert (config.population_size, config.num_generations, config.planned_phases) == (4, 5, 1)
+    assert (config.population_size, config.planned_generations, config.planned_phases) == (4, 5, 1)
     assert len(iterations) == 5 and config.make(SPACE) == strategy
     assert strategy.champions(iterations[0][0]) == strategy.parents(iterations[0][0]) == ()
     best = max((one for _, proposals in iterations for one in proposals), key=worth)

@@ -90,7 +90,7 @@ def test_tournament_worked_by_hand_keeps_the_fitter_of_each_pair() -> None:
 def test_config_and_strategy_follow_the_protocol() -> None:
     config = config_with()
     assert isinstance(config, StrategyConfig) and isinstance(config.make(SPACE), Strategy)
-    assert (config.planned_phases, config.num_generations, config.population_size) == (1, 13, 6)
+    assert (config.planned_phases, config.planned_generations, config.population_size) == (1, 13, 6)
 
 
 def test_run_begins_without_convolutions_and_asks_for_the_newly_born_only() -> None:

@@ -69,6 +69,7 @@ def test_opened_again_with_the_same_config_leaves_the_same_bytes(tmp_path: Path)
         {"tracking__wandb": "offline", "tracking__progress": "none"},
         {"data__dir": "/elsewhere", "data__cache_dir": "/cache"},
         {"fitness__ledger": "/other/ledger.sqlite", "fitness__any_environment": True, "fitness__compile_threads": 3},
+        {"search__added": 0.0, "space__added": False},  # by a later version, and off
     ],
 )
 def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
@@ -99,7 +100,7 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
         ({"data__name": "digits"}, ['data.name was "cifar10", is "digits"']),
         ({"data__num_train_examples": 100}, ["data.num_train_examples was 0, is 100"]),
         ({"data__split_seed": 1, "final__epochs": 1}, ["data.split_seed was 0, is 1"]),
-        ({"search__renamed": 1}, ["search.renamed was null, is 1"]),
+        ({"search__added": 1}, ["search.added was null, is 1"]),
     ],
 )
 def test_opened_with_another_search_is_refused_with_all_that_differs(

@@ -50,7 +50,7 @@ class SearchConfig:
         return 1
 
     @property
-    def num_generations(self) -> int:
+    def planned_generations(self) -> int:
         return 1 + self.num_cycles
 
     def make(self, space: SearchSpace) -> "Aging":

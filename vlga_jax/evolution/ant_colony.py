@@ -58,7 +58,7 @@ class SearchConfig:
         return 1
 
     @property
-    def num_generations(self) -> int:
+    def planned_generations(self) -> int:
         return self.num_iterations
 
     @property

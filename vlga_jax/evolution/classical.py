@@ -39,6 +39,10 @@ class SearchConfig(BreedingConfig):
     def planned_phases(self) -> int:
         return 1
 
+    @property
+    def planned_generations(self) -> int:
+        return self.num_generations
+
     def make(self, space: SearchSpace) -> "Classical":
         return Classical(FixedLength(space, self.num_convolutions), self)
 

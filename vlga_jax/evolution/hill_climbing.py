@@ -39,7 +39,7 @@ class SearchConfig:
         return 1
 
     @property
-    def num_generations(self) -> int:
+    def planned_generations(self) -> int:
         return 1 + self.num_steps
 
     @property

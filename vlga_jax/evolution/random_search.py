@@ -44,6 +44,10 @@ class SearchConfig:
     def planned_phases(self) -> int:
         return 1
 
+    @property
+    def planned_generations(self) -> int:
+        return self.num_generations
+
     def make(self, space: SearchSpace) -> "RandomSearch":
         for length in range(self.min_convolutions, self.max_convolutions + 1):
             FixedLength(space, length)  # says what the space lacks before the first network is drawn

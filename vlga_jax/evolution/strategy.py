@@ -29,7 +29,7 @@ class Proposal:
     Attributes:
       place: where it stands.
       chromosome: its genes, inherited blocks included.
-      origin: initial, survivor, mutant, child or ant.
+      origin: initial, survivor, mutant, child, fine_tuned or ant.
       parent_a, parent_b: places in the previous generation; None where there is none.
       inherits: the individual whose weights it starts from; None if it starts afresh.
       sources: for each block, the block of `inherits` whose weights it starts from, where shapes agree, and trains on;
@@ -93,7 +93,7 @@ class StrategyConfig(Protocol):
         ...
 
     @property
-    def num_generations(self) -> int:
+    def planned_generations(self) -> int:
         """How often a phase asks."""
         ...
 

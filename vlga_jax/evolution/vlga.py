@@ -2,6 +2,7 @@
 
 A phase evolves one new block for `num_generations`; then its best individual is inherited, frozen, by every individual
 of the next phase. Within a generation: rank, keep survivors, mutate some, refill with children of two survivors.
+Fine-tuning a phase's best before it is inherited is ours; neither source does.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from vlga_jax.checks import knob
+from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, BreedingConfig, breed, known_fitness, parents_of
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome, Population, sample_genes
@@ -37,6 +38,9 @@ class SearchConfig(BreedingConfig):
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
       weight_transfer: whether inherited blocks bring their weights, frozen; else every network is trained whole from
         fresh weights, which is what transfer is measured against.
+      fine_tuning_rate: factor of the learning rate at which a phase's best trains on at the phase's end, whole, nothing
+        frozen; if that makes it fitter, the next phase inherits it so. 0 is never: then no block learns after its own
+        phase.
     """
 
     strategy: str = knob(one_of=("vlga",))
@@ -46,10 +50,21 @@ class SearchConfig(BreedingConfig):
     stop_drop: float = knob(at_least=0)
     winner: str = knob(one_of=("last_phase", "best_phase"))
     weight_transfer: bool = knob()
+    fine_tuning_rate: float = knob(at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fine_tuning_rate and not self.weight_transfer:
+            remedy = "needs weights to train on; set it to 0, or config.search.weight_transfer=true"
+            raise InputError("config.search.fine_tuning_rate", self.fine_tuning_rate, remedy)
 
     @property
     def planned_phases(self) -> int:
         return 0 if self.stop_rule else self.num_phases
+
+    @property
+    def planned_generations(self) -> int:
+        return self.num_generations + (self.fine_tuning_rate > 0)
 
     def make(self, space: SearchSpace) -> "VLGA":
         return VLGA(space, self)
@@ -66,7 +81,8 @@ class VLGAState:
     """Where the search stands.
 
     Attributes:
-      phase, generation: of `population`, from 0.
+      phase, generation: of `population`, from 0; after its last generation a phase's champion is fine-tuned, if that is
+        wanted.
       population: its new blocks, with the fitness known before it is evaluated.
       origin: `[population]`, places in `ORIGINS`.
       parents: `[population, 2]`, -1 where there is none.
@@ -99,6 +115,8 @@ class VLGA:
         return self._start_phase(key, ())
 
     def ask(self, state: VLGAState) -> tuple[Proposal, ...]:
+        if self._fine_tunes(state):
+            return (self._fine_tuned(state),)
         inherited = state.finished[-1] if state.finished else None
         proposals = []
         for individual, row in enumerate(state.population.genes):
@@ -121,6 +139,8 @@ class VLGA:
         champion = fitter(state.champion, self.ask(state), fitness)
         if state.generation + 1 < self.config.num_generations:
             return self._next_generation(key, state, fitness, champion)
+        if self.config.fine_tuning_rate and not self._fine_tunes(state) and champion.fitness > -math.inf:
+            return dataclasses.replace(state, generation=state.generation + 1, champion=champion)
         finished = (*state.finished, champion)
         if champion.fitness == -math.inf or self._fell(finished):
             return dataclasses.replace(state, finished=finished, champion=None, ended=True, rejected=True)
@@ -150,6 +170,22 @@ class VLGA:
         if self.config.winner == "last_phase":
             return accepted[-1]
         return max(accepted, key=lambda champion: champion.fitness)
+
+    def _fine_tunes(self, state: VLGAState) -> bool:
+        return state.generation == self.config.num_generations
+
+    def _fine_tuned(self, state: VLGAState) -> Proposal:
+        """The phase's best once more, trained on as a whole."""
+        champion = state.champion
+        assert champion is not None, "a phase in which everything failed is not fine-tuned"
+        return Proposal(
+            place=Place(state.phase, state.generation, 0),
+            chromosome=champion.chromosome,
+            origin="fine_tuned",
+            inherits=champion.place,
+            sources=tuple(range(len(champion.chromosome.genes))),
+            learning_rate_factor=self.config.fine_tuning_rate,
+        )
 
     def _fell(self, finished: tuple[Champion, ...]) -> bool:
         """Whether the newest phase falls under the stop rule (Xiao et al. 2020: by more than 0.01)."""

@@ -22,6 +22,7 @@ class Evaluator:
     def __init__(self, ledger: Ledger, weights: WeightStore, executor: LocalExecutor):
         self.ledger, self.weights, self.executor = ledger, weights, executor
         self._ancestor: Ancestor | None = None
+        self._fittest: Ancestor | None = None  # whose weights were saved last; the next phase inherits them
 
     def evaluate(
         self, requests: Sequence[Request], *, keep_from: float, keep: Collection[str] = ()
@@ -57,6 +58,7 @@ class Evaluator:
                 if evaluation.fitness > keep_from and saved not in keep:
                     superseded = saved
                 keep_from, saved = evaluation.fitness, digest
+                self._fittest = Ancestor(request, trained.variables)
             self.ledger.record(request, evaluation)
             if superseded is not None:
                 self.weights.drop(superseded)
@@ -80,12 +82,15 @@ class Evaluator:
         return trained.variables
 
     def find_ancestor(self, request: Request) -> Ancestor | None:
-        """Returns what a request inherits from, the newest from memory; None if it starts afresh."""
+        """Returns what a request inherits from, the last two from memory; None if it starts afresh."""
         digest = request.inherited_from
         if digest is None:
             return None
-        if self._ancestor is None or self._ancestor.request.digest != digest:
-            ancestor = self.ledger.request(digest)
-            assert ancestor is not None, "an inherited network was evaluated before its heirs"
-            self._ancestor = Ancestor(ancestor, self.variables(digest))
+        for remembered in (self._ancestor, self._fittest):
+            if remembered is not None and remembered.request.digest == digest:
+                self._ancestor = remembered
+                return remembered
+        ancestor = self.ledger.request(digest)
+        assert ancestor is not None, "an inherited network was evaluated before its heirs"
+        self._ancestor = Ancestor(ancestor, self.variables(digest))
         return self._ancestor

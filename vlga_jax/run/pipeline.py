@@ -49,7 +49,7 @@ def run(config: RunConfig, directory: Path) -> dict[str, Any]:
                 workdir=directory,
                 config=plain,
                 num_phases=config.search.planned_phases,
-                num_generations=config.search.num_generations,
+                num_generations=config.search.planned_generations,
                 population_size=config.search.population_size,
             )
             result = _run(config, plain, directory, listener, started)

@@ -100,6 +100,8 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
         unread = name == _FINGERPRINT and None in (was, now)
         if was == now or unread or name.startswith(FREE):
             continue
+        if name not in before and not now:
+            continue  # a field that the version of then did not have, and that is off
         if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was > 0:
             continue
         differing.append(f"{name} was {json.dumps(was)}, is {json.dumps(now)}")
