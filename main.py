@@ -33,7 +33,8 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], Any]:
     from vlga_jax.run.pipeline import run
 
     if "compare" in values:
-        raise InputError("--config", "", "is a comparison; run `python -m vlga_jax.compare` with it")
+        groups = ", ".join(values)
+        raise InputError("config", groups, "has the groups of a comparison; run `python -m vlga_jax.compare` with it")
     config = parse_config(values)
     configuration.configure_backend(config)
     return functools.partial(run, config)

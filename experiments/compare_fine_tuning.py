@@ -1,4 +1,4 @@
-"""Whether a phase's best should train on as a whole before it is inherited, at an equal budget, on a little of CIFAR-10.
+"""Whether a phase's best should train on, whole, before it is inherited, at an equal budget, on a little of CIFAR-10.
 
 python -m vlga_jax.compare --config=experiments/compare_fine_tuning.py --seeds=5 --workdir=runs/compare_fine_tuning \
   --config.base.data.dir=data/tfds

@@ -169,6 +169,7 @@ def compare() -> ConfigDict:
     config = ConfigDict()
     config.budget_epochs = 0  # of training, for each search; 0 where the budget is in seconds
     config.budget_seconds = 0.0  # of evaluations, likewise
+    config.only = ()  # strategies that run, the reference among them; empty is all
     config.reference = "vlga"  # what the others are compared with
     config.crossovers = ()  # strategies in the report's two figures
     config.num_seeds = 20  # of every strategy

@@ -103,7 +103,25 @@ def test_main_of_a_bad_argument_refuses_it_and_leaves_nothing(
 
 def test_main_of_a_comparison_names_the_command_for_it(refuse: Refuse) -> None:
     line = refuse(f"--config={ROOT / 'experiments' / 'compare_digits.py'}")
-    assert "is a comparison; run `python -m vlga_jax.compare` with it" in line
+    assert line.startswith("config='base, compare, strategies': ")
+    assert line.endswith("run `python -m vlga_jax.compare` with it")
+
+
+@pytest.mark.parametrize(("workdir", "left"), [([], []), (["--workdir=mine"], ["mine"])])
+def test_main_that_fails_before_the_search_leaves_only_the_directory_that_was_named(
+    workdir: list[str],
+    left: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)  # of the whole test session
+    experiment = f"--config={ROOT / 'experiments' / 'cifar10.py'}"
+    assert main.main(["main.py", experiment, "--config.data.dir=nowhere", *workdir]) == 2
+    assert "is not prepared in nowhere" in capsys.readouterr().err
+    runs = Path("runs")
+    assert [path.name for path in (runs.iterdir() if runs.is_dir() else Path().iterdir())] == left
 
 
 def test_main_of_a_switch_with_its_value_apart_refuses_the_value(refuse: Refuse) -> None:

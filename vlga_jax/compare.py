@@ -2,9 +2,10 @@
 
     python -m vlga_jax.compare --config=experiments/compare_digits.py --seeds=20 --workdir=runs/compare_digits
 
---seeds and --first_seed stand for --config.compare.num_seeds and .first_seed; any other field can be overridden too, as
-in --config.base.fitness.epochs=2. The same command continues an interrupted comparison; more seeds add to it. It leaves
-comparison.md, comparison.csv and figures/ in the workdir, and each run's history and best network below runs/.
+--seeds, --first_seed and --only=vlga,aging stand for --config.compare.num_seeds, .first_seed and .only; any other field
+can be overridden too, as in --config.base.fitness.epochs=2. The same command continues an interrupted comparison; more
+seeds add to it. It leaves comparison.md, comparison.csv and figures/ in the workdir, and each run's history and best
+network below runs/.
 """
 
 import re
@@ -16,7 +17,11 @@ from typing import Any
 from vlga_jax import config as configuration
 
 _DEFAULT = Path("experiments") / "compare_digits.py"
-_ALIASES = {"seeds": "config.compare.num_seeds", "first_seed": "config.compare.first_seed"}
+_ALIASES = {
+    "seeds": "config.compare.num_seeds",
+    "first_seed": "config.compare.first_seed",
+    "only": "config.compare.only",
+}
 
 
 def main(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def run_program(
         print(about)
         print(help_text(default_experiment))
         return 0
-    workdir = None
+    command_line = workdir = None
     try:
         command_line = read_command_line(argv, default_experiment)
         run = prepare(command_line.values)
@@ -80,11 +81,19 @@ def run_program(
         run(workdir)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        if command_line is not None and command_line.workdir is None and workdir is not None:
+            _remove_unless_used(workdir)
         return 2
     except KeyboardInterrupt:
         print(f"interrupted; to continue, repeat the command with --workdir={workdir}", file=sys.stderr)
         return 130
     return 0
+
+
+def _remove_unless_used(workdir: Path) -> None:
+    """Removes the directory of a run that failed before it wrote more than its lock."""
+    if workdir.is_dir() and {path.name for path in workdir.iterdir()} <= {".lock"}:
+        shutil.rmtree(workdir, ignore_errors=True)
 
 
 def help_text(default_experiment: Path) -> str:

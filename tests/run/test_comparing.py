@@ -142,6 +142,8 @@ def test_parse_comparison_of_every_experiment_accepts_it(experiment: Any) -> Non
     ("field", "value", "message"),
     [
         ("compare.reference", "nobody", r"config\.compare\.reference='nobody': must be one of random_search, vlga"),
+        ("compare.only", ("random_search", "nobody"), r"config\.compare\.only='nobody': must be one of random_search,"),
+        ("compare.only", ("vlga",), r"config\.compare\.only=\('vlga',\): must hold random_search, which .*reference"),
         ("compare.budget_epochs", 0, r"config\.compare\.budget_epochs=0: give either"),
         ("compare.num_seeds", 0, r"config\.compare\.num_seeds=0"),
         ("strategies.vlga.search.num_elites", -1, r"config\.search\.num_elites=-1"),
@@ -160,8 +162,25 @@ def test_parse_comparison_of_bad_input_names_it(field: str, value: Any, message:
 
 
 def test_parse_comparison_of_a_run_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match=r"config\.compare.*is missing"):
+    with pytest.raises(InputError, match=r"config\.compare.*is missing, so it is no comparison; run `python main.py`"):
         parse_comparison(digits.get_config().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("only", "names", "crossovers"),
+    [
+        ((), ["random_search", "vlga", "vlga_rungs"], ("vlga",)),
+        (("vlga", "random_search"), ["random_search", "vlga"], ("vlga",)),
+        (("vlga_rungs,random_search",), ["random_search", "vlga_rungs"], ()),  # as the command line gives it
+    ],
+)
+def test_parse_comparison_of_some_strategies_only(
+    only: tuple[str, ...], names: list[str], crossovers: tuple[str, ...]
+) -> None:
+    config = tiny()
+    config.compare.only = only
+    comparison = parse_comparison(config.to_dict())
+    assert list(comparison.strategies) == names and comparison.compare.crossovers == crossovers
 
 
 def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:

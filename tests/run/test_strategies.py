@@ -16,6 +16,7 @@ from vlga_jax.run.pipeline import run
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 SMALL = {
+    "vlga": {"population_size": 2, "num_generations": 1, "num_phases": 2, "fine_tuning_rate": 0.5},
     "random_search": {"population_size": 2, "num_generations": 2, "max_convolutions": 3},
     "classical": {"num_convolutions": 3, "population_size": 3, "num_generations": 2},
     "aging": {"num_convolutions": 2, "population_size": 2, "sample_size": 2, "num_children": 1, "num_cycles": 2},
@@ -41,6 +42,7 @@ def test_run_of_every_strategy_ends_and_repeats_to_the_same_bytes(strategy: str,
     assert 0 <= result["test_accuracy"] <= 1
     assert result["best_fitness"] == result["architecture"]["fitness"]
     history = (tmp_path / "one" / "history.csv").read_bytes()
+    assert history.count(b",fine_tuned,") == (2 if strategy == "vlga" else 0)
     again = run(checked, tmp_path / "one")
     assert json.dumps(again, sort_keys=True) == json.dumps(result, sort_keys=True)
     run(checked, tmp_path / "two")

@@ -29,6 +29,7 @@ class CompareConfig:
     Attributes:
       budget_epochs: of training, for each search; 0 if the budget is in seconds.
       budget_seconds: of evaluations, likewise.
+      only: strategies that run, the reference among them; empty is all.
       reference: the strategy that the others are compared with.
       crossovers: strategies in the report's two figures.
       num_seeds: of every strategy.
@@ -37,6 +38,7 @@ class CompareConfig:
 
     budget_epochs: int = knob(at_least=0)
     budget_seconds: float = knob(at_least=0)
+    only: tuple[str, ...] = knob(may_be_empty=True)
     reference: str = knob()
     crossovers: tuple[str, ...] = knob(may_be_empty=True)
     num_seeds: int = knob(at_least=1)
@@ -46,6 +48,11 @@ class CompareConfig:
         if (self.budget_epochs > 0) == (self.budget_seconds > 0):
             remedy = "give either compare.budget_epochs or compare.budget_seconds, the other 0"
             raise InputError("config.compare.budget_epochs", self.budget_epochs, remedy)
+        if self.only and self.reference not in self.only:
+            remedy = (
+                f"must hold {self.reference}, which config.compare.reference names, or another is to be named there"
+            )
+            raise InputError("config.compare.only", self.only, remedy)
 
     @property
     def seeds(self) -> range:
@@ -59,7 +66,13 @@ class CompareConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A checked comparison: each strategy's run for a seed, by the strategy's name."""
+    """A checked comparison: each strategy's run for a seed, by the strategy's name.
+
+    Attributes:
+      compare: what is compared.
+      strategies: those that run, by name: what each adds to `base`.
+      base: what all runs share.
+    """
 
     compare: CompareConfig
     strategies: Mapping[str, Mapping[str, Any]]
@@ -89,15 +102,20 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
     """
     for group in ("compare", "base", "strategies"):
         if not isinstance(values.get(group), Mapping):
-            raise InputError(f"config.{group}", "", "is missing; experiments/compare_digits.py shows a comparison")
-    comparison = Comparison(
-        parse(CompareConfig, values["compare"], "config.compare"), values["strategies"], values["base"]
-    )
-    for field, names in (("reference", (comparison.compare.reference,)), ("crossovers", comparison.compare.crossovers)):
+            remedy = "is missing, so it is no comparison; run `python main.py` with it if it is an experiment"
+            raise InputError(f"config.{group}", None, f"{remedy}, or see experiments/compare_digits.py")
+    compared, every = parse(CompareConfig, values["compare"], "config.compare"), values["strategies"]
+    for field, names in (
+        ("only", compared.only),
+        ("reference", (compared.reference,)),
+        ("crossovers", compared.crossovers),
+    ):
         for name in names:
-            if name not in comparison.strategies:
-                remedy = f"must be one of {', '.join(comparison.strategies)}"
-                raise InputError(f"config.compare.{field}", name, remedy)
+            if name not in every:
+                raise InputError(f"config.compare.{field}", name, f"must be one of {', '.join(every)}")
+    chosen = {name: own for name, own in every.items() if name in (compared.only or every)}
+    compared = dataclasses.replace(compared, crossovers=tuple(name for name in compared.crossovers if name in chosen))
+    comparison = Comparison(compared, chosen, values["base"])
     for name in comparison.strategies:
         comparison.run_config(name, 0)
     return comparison
