@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ACTIVATIONS, ConvBlock, ConvNet, pool
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
@@ -275,88 +274,3 @@ def test_block_of_every_combination_of_genes_builds_with_the_shape_of_its_spec()
             outputs, variables = jax.eval_shape(run, jax.ShapeDtypeStruct((2, 5, 6, 3), jnp.float32))
             assert outputs.shape == (2, *block.out_shape((5, 6, 3))), block
             assert set(variables["params"]) == {"a"} | ({"b"} if b else set()) | ({"skip"} if skip else set())
-
-
-def test_dropout_drops_its_share_in_training_only() -> None:
-    block = BlockSpec(ConvSpec(8, 1, False), None, None, False, 0.25)
-    x = jnp.asarray(np.random.default_rng(6).uniform(0.5, 1.0, (8, 8, 8, 1)), jnp.float32)
-    variables = {"params": {"a": {"conv": {"kernel": jnp.ones((1, 1, 1, 8)), "bias": jnp.zeros(8)}}}}
-    model = ConvBlock(block, "relu")
-    inference: Any = jax.jit(lambda: model.apply(variables, x, train=False))()
-    np.testing.assert_array_equal(inference, np.broadcast_to(x, inference.shape))
-    dropped: Any = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}))(jax.random.key(7))
-    kept = np.asarray(dropped) != 0
-    np.testing.assert_allclose(np.asarray(dropped)[kept], np.asarray(inference)[kept] / 0.75, rtol=1e-6)
-    deviation = (0.25 * 0.75 / kept.size) ** 0.5  # of the share dropped, 4,096 values
-    assert abs((~kept).mean() - 0.25) < 4 * deviation
-
-
-@pytest.fixture(scope="module")
-def dropping() -> tuple[NetworkSpec, dict[str, Any], jax.Array]:
-    """A network whose three blocks all drop half of their outputs, its variables and some images."""
-    block = BlockSpec(ConvSpec(2, 1, False), None, None, False, 0.5)
-    spec = NetworkSpec((3, 3, 1), 2, "tanh", "average", (block, block, block))
-    images = jnp.asarray(np.random.default_rng(9).uniform(size=(4, 3, 3, 1)), jnp.float32)
-    return spec, {"params": random_variables(spec, seed=8)["params"]}, images
-
-
-def test_dropout_of_frozen_blocks_never_drops(dropping: Any) -> None:
-    spec, variables, images = dropping
-    frozen: Any = ConvNet(spec).apply(variables, images, train=True, num_frozen=3)  # would raise without a dropout key
-    inference: Any = ConvNet(spec).apply(variables, images, train=False)
-    np.testing.assert_allclose(frozen, inference, rtol=1e-6)
-
-
-def test_dropout_of_a_suffix_drops_what_the_whole_network_does(dropping: Any) -> None:
-    spec, variables, images = dropping
-    rngs, params = {"dropout": jax.random.key(1)}, variables["params"]
-    first = ConvBlock(spec.blocks[0], spec.activation)
-    features: Any = first.apply({"params": params["block_0"]}, images, train=False)
-    own = {"block_0": params["block_1"], "block_1": params["block_2"], "head": params["head"]}
-    suffix: Any = ConvNet(spec.suffix(1)).apply({"params": own}, features, train=True, rngs=rngs)
-    whole: Any = ConvNet(spec).apply(variables, images, train=True, num_frozen=1, rngs=rngs)
-    np.testing.assert_allclose(suffix, whole, rtol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["max", "average"])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_tuned_layers_give_the_outputs_and_gradients_of_plain_ones(kind: str, stride: int) -> None:
-    block = BlockSpec(ConvSpec(8, 5, True), PoolSpec(kind, stride), ConvSpec(16, 1, True), True, 0.0)
-    spec = two_blocks("elu", "average", (12, 8), block, block)
-    images = jax.random.normal(jax.random.key(0), (32, *spec.input_shape))
-    variables = ConvNet(spec).init(jax.random.key(1), images, train=False)
-
-    def results(layers: str) -> Any:
-        def loss(params: Any) -> Any:
-            logits, updated = ConvNet(spec, layers).apply(
-                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
-            )
-            return jnp.sin(logits).sum(), (logits, updated)
-
-        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-
-    tuned, plain = results("tuned"), results("plain")
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain[0]))  # gradients that cancel are small
-    chex.assert_trees_all_close(tuned[0], plain[0], rtol=0, atol=1e-5 * largest)
-    chex.assert_trees_all_close(tuned[1], plain[1], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("layers", ["tuned", "plain"])
-def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_float32(layers: str) -> None:
-    block = BlockSpec(ConvSpec(8, 3, True), PoolSpec("average", 2), ConvSpec(8, 1, False), True, 0.0)
-    spec = two_blocks("relu", "average", (6, 6), block, block)
-    images = jax.random.uniform(jax.random.key(0), (16, *spec.input_shape))
-    nets = [ConvNet(spec, layers, precision) for precision in ("bfloat16", "float32")]
-    made = [jax.eval_shape(lambda net=net: net.init(jax.random.key(1), images, train=False)) for net in nets]
-    assert jax.tree.map(lambda leaf: leaf.dtype, made[0]) == jax.tree.map(lambda leaf: leaf.dtype, made[1])
-    variables = initialise(jax.random.key(1), spec)
-    apply = jax.jit(lambda net: net.apply(variables, images, train=True, mutable=["batch_stats"]), static_argnums=0)
-    (half, updated), (exact, _) = (apply(net) for net in nets)
-    assert {leaf.dtype for leaf in jax.tree.leaves((half, updated))} == {np.dtype("float32")}
-    np.testing.assert_allclose(half, exact, rtol=0, atol=0.05 * float(jnp.abs(exact).max()))
-    assert (half != exact).any(), "precision is heeded"
-    inner = jax.eval_shape(
-        lambda x: ConvBlock(block, "relu", layers).init_with_output(jax.random.key(2), x, train=False)[0],
-        images.astype(jnp.bfloat16),
-    )
-    assert inner.dtype == jnp.bfloat16

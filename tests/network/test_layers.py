@@ -1,0 +1,57 @@
+"""Tuned layers against plain ones, and bfloat16 against float32."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vlga_jax.network.initialise import initialise
+from vlga_jax.network.modules import ConvBlock, ConvNet
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_tuned_layers_give_the_outputs_and_gradients_of_plain_ones(kind: str, stride: int) -> None:
+    block = BlockSpec(ConvSpec(8, 5, True), PoolSpec(kind, stride), ConvSpec(16, 1, True), True, 0.0)
+    spec = NetworkSpec((12, 8, 2), 3, "elu", "average", (block, block))
+    images = jax.random.normal(jax.random.key(0), (32, *spec.input_shape))
+    variables = ConvNet(spec).init(jax.random.key(1), images, train=False)
+
+    def results(layers: str) -> Any:
+        def loss(params: Any) -> Any:
+            logits, updated = ConvNet(spec, layers).apply(
+                {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+            )
+            return jnp.sin(logits).sum(), (logits, updated)
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    tuned, plain = results("tuned"), results("plain")
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain[0]))  # gradients that cancel are small
+    chex.assert_trees_all_close(tuned[0], plain[0], rtol=0, atol=1e-5 * largest)
+    chex.assert_trees_all_close(tuned[1], plain[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["tuned", "plain"])
+def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_float32(layers: str) -> None:
+    block = BlockSpec(ConvSpec(8, 3, True), PoolSpec("average", 2), ConvSpec(8, 1, False), True, 0.0)
+    spec = NetworkSpec((6, 6, 2), 3, "relu", "average", (block, block))
+    images = jax.random.uniform(jax.random.key(0), (16, *spec.input_shape))
+    nets = [ConvNet(spec, layers, precision) for precision in ("bfloat16", "float32")]
+    made = [jax.eval_shape(lambda net=net: net.init(jax.random.key(1), images, train=False)) for net in nets]
+    assert jax.tree.map(lambda leaf: leaf.dtype, made[0]) == jax.tree.map(lambda leaf: leaf.dtype, made[1])
+    variables = initialise(jax.random.key(1), spec)
+    apply = jax.jit(lambda net: net.apply(variables, images, train=True, mutable=["batch_stats"]), static_argnums=0)
+    (half, updated), (exact, _) = (apply(net) for net in nets)
+    assert {leaf.dtype for leaf in jax.tree.leaves((half, updated))} == {np.dtype("float32")}
+    np.testing.assert_allclose(half, exact, rtol=0, atol=0.05 * float(jnp.abs(exact).max()))
+    assert (half != exact).any(), "precision is heeded"
+    inner = jax.eval_shape(
+        lambda x: ConvBlock(block, "relu", layers).init_with_output(jax.random.key(2), x, train=False)[0],
+        images.astype(jnp.bfloat16),
+    )
+    assert inner.dtype == jnp.bfloat16
