@@ -1,4 +1,4 @@
-"""The seven strategies on a little of CIFAR-10, for a CPU: 3,000 images, channels up to 32, 32 epochs for each search.
+"""The strategies on a little of CIFAR-10, for a CPU: 3,000 images, channels up to 32, 32 epochs for each search.
 
 python -m vlga_jax.compare --config=experiments/compare_cifar10_small.py --seeds=5 --workdir=runs/compare_small \
   --config.base.data.dir=data/tfds
@@ -8,7 +8,16 @@ from ml_collections import ConfigDict
 
 from experiments import compare_digits, default
 
-STRATEGIES = ("vlga", "random_search", "classical", "large_scale", "aging", "ant_colony", "hill_climbing")
+STRATEGIES = (
+    "vlga",
+    "vlga_fine_tuned",
+    "random_search",
+    "classical",
+    "large_scale",
+    "aging",
+    "ant_colony",
+    "hill_climbing",
+)
 
 
 def get_config() -> ConfigDict:
