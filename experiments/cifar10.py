@@ -3,8 +3,9 @@
     python main.py --config=experiments/cifar10.py --workdir=runs/cifar10
 
 Cost: 400 epochs of training for the search, in phases of two generations of 16, of which the better half trains for
-all three epochs, and the best then for three more, as a whole; then 100 epochs of the fittest, from scratch and on all training images. Meant for one GPU; not
-measured on a GPU yet (`make headline` does). A cut that runs on two CPU cores in a minute stands in README.md.
+all three epochs, and the best then for three more, as a whole; then 100 epochs of the fittest, from scratch and on all
+training images. Meant for one GPU; not measured on a GPU yet (`make headline` does). A cut that runs on two CPU cores
+in a minute stands in README.md.
 """
 
 from ml_collections import ConfigDict

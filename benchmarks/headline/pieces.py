@@ -68,6 +68,7 @@ class Scale:
     """How much of everything.
 
     Attributes:
+      precision: of activations; bfloat16 is for a GPU.
       seeds: of the rows that are repeated.
       rounds: of the workload here and in PyTorch.
       workload: its name.
@@ -79,6 +80,7 @@ class Scale:
       determinism_seconds: that one run that is compared for determinism may need.
     """
 
+    precision: str
     seeds: int
     rounds: int
     workload: str
@@ -91,7 +93,6 @@ class Scale:
     determinism_seconds: float
 
 
-_GPU = {"fitness.precision": "bfloat16", "final.precision": "bfloat16"}
 _TINY = {
     "data.num_train_examples": "600",
     "data.num_test_examples": "100",
@@ -106,8 +107,21 @@ _TINY = {
 _TINY_VLGA = {"search.population_size": "3", "search.num_generations": "1", "search.num_phases": "2"}
 _TINY_BUDGET = {"budget.epochs": "8", "search.population_size": "3"}
 SCALES = {
-    "full": Scale(5, 3, "full", 0, 0, _GPU, {}, {}, 400.0, 200.0),
+    "full": Scale(
+        precision="bfloat16",
+        seeds=5,
+        rounds=3,
+        workload="full",
+        population=0,
+        phases=0,
+        overrides={},
+        experiments={},
+        rows={},
+        bench_seconds=400.0,
+        determinism_seconds=200.0,
+    ),
     "small": Scale(
+        precision="float32",
         seeds=2,
         rounds=1,
         workload="shallow",
@@ -161,11 +175,10 @@ def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) 
       pytorch: its interpreter; empty leaves it out.
     """
     seeds = range(1, scale.seeds)
-    gpu = "fitness.precision" in scale.overrides
-    runs = [_matrix_rate(workdir, "bfloat16" if gpu else "float32")]
+    runs = [_matrix_rate(workdir, scale.precision)]
     runs += [_run(row, 0, scale, workdir, data) for row in ROWS[:3]]
     runs += [_uninterrupted(_run(row, 0, scale, workdir, data), scale) for row in DETERMINISM.values()]
-    bench = _Bench(scale, workdir / "full", data, gpu=gpu)
+    bench = _Bench(scale, workdir / "full", data)
     runs += bench.round(0, pytorch)
     runs += [_run(row, 0, scale, workdir, data) for row in ROWS[3:]]
     runs += [_run(row, seed, scale, workdir, data) for seed in seeds for row in ROWS if row.name in REPEATED]
@@ -195,6 +208,8 @@ def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> 
     directory = workdir / f"{row.name}-{seed}"
     fields = {
         "seed": str(seed),
+        "fitness.precision": scale.precision,
+        "final.precision": scale.precision,
         **scale.overrides,
         **scale.experiments.get(row.experiment, {}),
         **row.overrides,
@@ -227,20 +242,20 @@ def _uninterrupted(piece: Piece, scale: Scale) -> Piece:
 class _Bench:
     """The same networks here and in PyTorch, one process each; PyTorch inherits what was inherited here."""
 
-    def __init__(self, scale: Scale, directory: Path, data: ConfigDict, *, gpu: bool):
+    def __init__(self, scale: Scale, directory: Path, data: ConfigDict):
         base = WORKLOADS[scale.workload]
         self._workload: Workload = dataclasses.replace(
             base,
             population_size=scale.population or base.population_size,
             num_phases=scale.phases or base.num_phases,
         )
-        self._scale, self._directory, self._data, self._gpu = scale, directory, data, gpu
+        self._scale, self._directory, self._data = scale, directory, data
 
     def round(self, number: int, pytorch: str) -> list[Piece]:
         """Returns the pieces of one round."""
         ours, theirs = (self._directory / f"{name}-{number}.json" for name in ("ours", "pytorch"))
         chromosomes, job = self._directory / "chromosomes.json", self._directory / "job.json"
-        identity = (f"--workload={self._workload.name}", f"--precision={'bfloat16' if self._gpu else 'float32'}")
+        identity = (f"--workload={self._workload.name}", f"--precision={self._scale.precision}")
         command = (
             *(sys.executable, "-m", "benchmarks.evaluate", "--cache=on", *identity),
             *(f"--chromosomes={chromosomes}", f"--json={ours}", f"--data_dir={self._data.dir}"),
@@ -248,7 +263,7 @@ class _Bench:
         needs = self._scale.bench_seconds
         pieces = [Piece(f"full-ours-{number}", command, identity, ours, needs, self._draw)]
         if pytorch:
-            variant = f"--variant={'bf16' if self._gpu else 'eager'}"
+            variant = f"--variant={'bf16' if self._scale.precision == 'bfloat16' else 'eager'}"
             rival = (pytorch, str(_PEERS / "pytorch.py"), variant, f"--job={job}", f"--json={theirs}")
             pieces.append(Piece(f"full-pytorch-{number}", rival, (variant, *identity), theirs, needs, self._write_job))
         return pieces
