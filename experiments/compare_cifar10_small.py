@@ -8,16 +8,7 @@ from ml_collections import ConfigDict
 
 from experiments import compare_digits, default
 
-STRATEGIES = (
-    "vlga",
-    "vlga_fine_tuned",
-    "random_search",
-    "classical",
-    "large_scale",
-    "aging",
-    "ant_colony",
-    "hill_climbing",
-)
+STRATEGIES = ("vlga", "random_search", "classical", "large_scale", "aging", "ant_colony", "hill_climbing")
 
 
 def get_config() -> ConfigDict:

@@ -62,7 +62,6 @@ def strategies(population_size: int, num_generations: int) -> ConfigDict:
     found.vlga_rungs.stopping = {"rungs": (1,)}
     found.vlga_reference = _search(default.vlga(), **ours)
     found.vlga_reference.stopping = {"reference_quantile": 0.5}
-    found.vlga_fine_tuned = _search(default.vlga(), **ours, fine_tuning_rate=0.3)
     found.vlga_from_scratch = _search(default.vlga(), **ours, weight_transfer=False)
     found.random_search = _search(default.random_search(), population_size=population_size, num_generations=1000)
     found.classical = _search(default.classical(), population_size=population_size, num_generations=1000)

@@ -20,5 +20,6 @@ def get_config() -> ConfigDict:
     config.base = compare_cifar10_small.little(num_train_examples=5000)
     config.base.final.epochs = 20
     every = compare_digits.strategies(population_size=4, num_generations=2)
-    config.strategies = ConfigDict({"vlga": every.vlga_fine_tuned})
+    every.vlga.search.fine_tuning_rate = 0.3
+    config.strategies = ConfigDict({"vlga": every.vlga})
     return config

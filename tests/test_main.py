@@ -11,6 +11,7 @@ import pytest
 
 import main
 from vlga_jax import config as configuration
+from vlga_jax.checks import InputError
 from vlga_jax.run import pipeline
 from vlga_jax.run.laboratory import RunConfig
 
@@ -122,6 +123,21 @@ def test_main_that_fails_before_the_search_leaves_only_the_directory_that_was_na
     assert "is not prepared in nowhere" in capsys.readouterr().err
     runs = Path("runs")
     assert [path.name for path in (runs.iterdir() if runs.is_dir() else Path().iterdir())] == left
+
+
+def test_main_that_fails_in_the_search_keeps_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(config: RunConfig, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        for name in (".lock", "ledger.sqlite"):
+            (directory / name).touch()
+        raise InputError("search", "phase 1", "no network could be trained")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
+    monkeypatch.setattr(pipeline, "run", fails)
+    assert main.main(["main.py"]) == 2
+    (directory,) = Path("runs").iterdir()
+    assert {path.name for path in directory.iterdir()} == {".lock", "ledger.sqlite"}
 
 
 def test_main_of_a_switch_with_its_value_apart_refuses_the_value(refuse: Refuse) -> None:

@@ -10,7 +10,6 @@ import importlib.util
 import itertools
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -92,8 +91,9 @@ def run_program(
 
 def _remove_unless_used(workdir: Path) -> None:
     """Removes the directory of a run that failed before it wrote more than its lock."""
-    if workdir.is_dir() and {path.name for path in workdir.iterdir()} <= {".lock"}:
-        shutil.rmtree(workdir, ignore_errors=True)
+    if workdir.is_dir() and {path.name for path in workdir.iterdir()} == {".lock"}:
+        (workdir / ".lock").unlink()
+        workdir.rmdir()  # which removes nothing that anybody wrote meanwhile
 
 
 def help_text(default_experiment: Path) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -29,13 +28,16 @@ def asked(config: SearchConfig, fitness: Callable[[Proposal], float]) -> tuple[l
     return generations, state
 
 
-def test_fine_tuning_ends_a_phase_with_its_best_alone_trained_on_whole_at_its_own_rate(make_config: MakeConfig) -> None:
+@pytest.mark.parametrize("of", [0, 1])
+def test_fine_tuning_ends_a_phase_with_its_best_alone_trained_on_whole_at_its_own_rate(
+    make_config: MakeConfig, of: int
+) -> None:
     config = make_config(population_size=4, num_generations=2, fine_tuning_rate=0.25)
-    generations, _ = asked(config, lambda one: 0.1 * one.place.individual if one.place.generation else 0.05)
+    generations, _ = asked(config, lambda one: 0.1 * one.place.individual if one.place.generation == of else 0.05)
     assert config.planned_generations == 3
     assert [len(proposals) for proposals in generations] == [4, 4, 1] * 3
     for phase in range(3):
-        best, (one,) = generations[3 * phase + 1][3], generations[3 * phase + 2]
+        best, (one,) = generations[3 * phase + of][3], generations[3 * phase + 2]
         assert tuple(one.place) == (phase, 2, 0) and one.origin == "fine_tuned" and one.fitness is None
         assert one.inherits == best.place and one.sources == tuple(range(phase + 1))
         assert one.learning_rate_factor == 0.25
@@ -62,9 +64,8 @@ def test_phase_in_which_everything_failed_is_not_fine_tuned(make_config: MakeCon
     assert state.rejected and len(state.finished) == 2
 
 
-@pytest.mark.parametrize("changes", [{}, {"fine_tuning_rate": 0.0}])
-def test_without_a_rate_no_generation_is_added(make_config: MakeConfig, changes: dict[str, Any]) -> None:
-    config = make_config(num_phases=2, num_generations=2, population_size=3, **changes)
+def test_without_a_rate_no_generation_is_added(make_config: MakeConfig) -> None:
+    config = make_config(num_phases=2, num_generations=2, population_size=3, fine_tuning_rate=0.0)
     generations, _ = asked(config, lambda _: 0.5)
     assert [len(proposals) for proposals in generations] == [3] * 4 and config.planned_generations == 2
 

@@ -82,6 +82,7 @@ def open_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
                 return call
 
             monkeypatch.setattr(weights, "save", logged("save", weights.save, lambda digest, _: digest))
+            monkeypatch.setattr(weights, "load", logged("load", weights.load, lambda digest, _: digest))
             monkeypatch.setattr(weights, "drop", logged("drop", weights.drop, lambda digest: digest))
             monkeypatch.setattr(ledger, "record", logged("record", ledger.record, lambda request, _: request.digest))
             return Bench(Evaluator(ledger, weights, executor), ledger, weights, executor, log)
@@ -233,7 +234,11 @@ def test_evaluate_of_heirs_hands_their_ancestors_weights_on(open_bench: Any, mak
     bench.evaluate([parent])
     bench.evaluate(heirs)
     assert bench.executor.ancestors[0] is None
-    for ancestor in bench.executor.ancestors[1:]:
+    assert [name for name, _ in bench.log].count("load") == 0, "the best of a phase is remembered"
+    other = open_bench(TableExecutor({2: 0.5, 3: 0.25}))
+    other.evaluate([make_request(heir_of=parent, seed=seed) for seed in (2, 3)])
+    assert [entry for entry in other.log if entry[0] == "load"] == [("load", parent.digest)]
+    for ancestor in (*bench.executor.ancestors[1:], *other.executor.ancestors):
         assert ancestor is not None and ancestor.request == parent
         chex.assert_trees_all_equal(ancestor.variables, initialise(jax.random.key(7), parent.network))
 

@@ -19,6 +19,7 @@ from experiments import (
     default,
     digits,
 )
+from vlga_jax import compare as program
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import compare, parse_comparison, record_from_json
 
@@ -162,7 +163,7 @@ def test_parse_comparison_of_bad_input_names_it(field: str, value: Any, message:
 
 
 def test_parse_comparison_of_a_run_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match=r"config\.compare.*is missing, so it is no comparison; run `python main.py`"):
+    with pytest.raises(InputError, match=r"config\.compare.*is missing; run `python main.py` with an experiment; "):
         parse_comparison(digits.get_config().to_dict())
 
 
@@ -181,6 +182,20 @@ def test_parse_comparison_of_some_strategies_only(
     config.compare.only = only
     comparison = parse_comparison(config.to_dict())
     assert list(comparison.strategies) == names and comparison.compare.crossovers == crossovers
+    assert {*names, *comparison.left_out} == {"random_search", "vlga", "vlga_rungs"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "whole"),
+    [
+        ("--only=vlga,aging", "--config.compare.only=vlga,aging"),
+        ("--seeds=3", "--config.compare.num_seeds=3"),
+        ("--first_seed", "--config.compare.first_seed"),
+        ("--workdir=only", "--workdir=only"),
+    ],
+)
+def test_short_flags_stand_for_fields(argument: str, whole: str) -> None:
+    assert program._unaliased(argument) == whole
 
 
 def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:

@@ -104,14 +104,16 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
             network = decode(
                 space, proposal.chromosome, input_shape=(8, 8, 1), num_classes=10, pool_stride=2, head_pool="average"
             )
+            recipe, frozen = config.fitness.recipe(), ancestor is not None and proposal.sources is None
             return Request(
                 network,
-                len(ancestor.network.blocks) if ancestor is not None else 0,
+                len(ancestor.network.blocks) if ancestor is not None and frozen else 0,
                 ancestor.digest if ancestor is not None else None,
-                config.fitness.recipe(),
+                dataclasses.replace(recipe, learning_rate=recipe.learning_rate * proposal.learning_rate_factor),
                 config.fitness.limits(),
                 "data",
                 seed,
+                proposal.sources if ancestor is not None else None,
             )
 
         executor, listener = JudgingExecutor(judge), Watcher(tmp_path / "history.csv")
@@ -221,9 +223,29 @@ def test_search_run_again_trains_nothing_and_gives_the_same(search: Any, tmp_pat
     assert second.weights == first.weights
 
 
+def test_search_run_with_fine_tuning_hands_on_whichever_is_fitter(search: Any) -> None:
+    outcome = search({"search.num_phases": 6, "search.num_generations": 1, "search.fine_tuning_rate": 0.5})
+    rows, requests = outcome.result.rows, outcome.result.requests
+    best = champions(rows)
+    assert {row.origin for row in best} == {"initial", "fine_tuned"}, "both happen with these digests"
+    for row in rows:
+        request = requests[row.network]
+        tuned = row.origin == "fine_tuned"
+        assert row.learning_rate == 0.01 * (0.5 if tuned else 1.0)
+        assert (request.num_inherited, request.sources) == (
+            (0, tuple(range(row.phase + 1))) if tuned else (row.phase, None)
+        )
+        if row.phase and not tuned:
+            assert request.inherited_from == best[row.phase - 1].network
+    assert outcome.weights == {row.network for row in best}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
 @pytest.mark.parametrize("place", [0, 2, 5, 8])
-def test_search_run_after_an_interruption_anywhere_ends_the_same(search: Any, tmp_path: Path, place: int) -> None:
-    long = {"search.num_phases": 3}
+def test_search_run_after_an_interruption_anywhere_ends_the_same(
+    search: Any, tmp_path: Path, place: int, rate: float
+) -> None:
+    long = {"search.num_phases": 3, "search.fine_tuning_rate": rate}
     asked: list[Request] = []
 
     def interrupted(request: Request) -> float:

@@ -16,7 +16,13 @@ from vlga_jax.run.pipeline import run
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 SMALL = {
-    "vlga": {"population_size": 2, "num_generations": 1, "num_phases": 2, "fine_tuning_rate": 0.5},
+    "vlga": {
+        "population_size": 2,
+        "num_generations": 1,
+        "num_phases": 2,
+        "fine_tuning_rate": 0.5,
+        "winner": "best_phase",
+    },
     "random_search": {"population_size": 2, "num_generations": 2, "max_convolutions": 3},
     "classical": {"num_convolutions": 3, "population_size": 3, "num_generations": 2},
     "aging": {"num_convolutions": 2, "population_size": 2, "sample_size": 2, "num_children": 1, "num_cycles": 2},

@@ -69,7 +69,6 @@ def test_opened_again_with_the_same_config_leaves_the_same_bytes(tmp_path: Path)
         {"tracking__wandb": "offline", "tracking__progress": "none"},
         {"data__dir": "/elsewhere", "data__cache_dir": "/cache"},
         {"fitness__ledger": "/other/ledger.sqlite", "fitness__any_environment": True, "fitness__compile_threads": 3},
-        {"search__added": 0.0, "space__added": False},  # by a later version, and off
     ],
 )
 def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
@@ -80,6 +79,17 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
     assert json.loads((tmp_path / "config.json").read_text()) == configuration(
         **changes, data_fingerprint="fingerprint"
     )
+
+
+def test_opened_of_a_version_without_fine_tuning_is_the_same_search_where_that_is_off(tmp_path: Path) -> None:
+    old = configuration()
+    del old["search"]["fine_tuning_rate"]
+    hold(tmp_path, old)
+    assert workdir.holds(tmp_path, configuration()) and not workdir.holds(tmp_path, configuration(seed=1))
+    hold(tmp_path, configuration())
+    hold(tmp_path / "other", old)
+    with pytest.raises(InputError, match=r"search\.fine_tuning_rate was 0\.0, is 0\.3"):
+        hold(tmp_path / "other", configuration(search__fine_tuning_rate=0.3))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +110,7 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
         ({"data__name": "digits"}, ['data.name was "cifar10", is "digits"']),
         ({"data__num_train_examples": 100}, ["data.num_train_examples was 0, is 100"]),
         ({"data__split_seed": 1, "final__epochs": 1}, ["data.split_seed was 0, is 1"]),
-        ({"search__added": 1}, ["search.added was null, is 1"]),
+        ({"search__renamed": 1}, ["search.renamed was null, is 1"]),
     ],
 )
 def test_opened_with_another_search_is_refused_with_all_that_differs(

@@ -38,7 +38,7 @@ class SearchConfig(BreedingConfig):
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
       weight_transfer: whether inherited blocks bring their weights, frozen; else every network is trained whole from
         fresh weights, which is what transfer is measured against.
-      fine_tuning_rate: factor of the learning rate at which a phase's best trains on at the phase's end, whole, nothing
+      fine_tuning_rate: share of the learning rate at which a phase's best trains on at the phase's end, whole, nothing
         frozen; if that makes it fitter, the next phase inherits it so. 0 is never: then no block learns after its own
         phase.
     """
@@ -50,7 +50,7 @@ class SearchConfig(BreedingConfig):
     stop_drop: float = knob(at_least=0)
     winner: str = knob(one_of=("last_phase", "best_phase"))
     weight_transfer: bool = knob()
-    fine_tuning_rate: float = knob(at_least=0)
+    fine_tuning_rate: float = knob(at_least=0, at_most=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,8 +115,8 @@ class VLGA:
         return self._start_phase(key, ())
 
     def ask(self, state: VLGAState) -> tuple[Proposal, ...]:
-        if self._fine_tunes(state):
-            return (self._fine_tuned(state),)
+        if self._is_fine_tuning(state):
+            return (self._fine_tuning_proposal(state),)
         inherited = state.finished[-1] if state.finished else None
         proposals = []
         for individual, row in enumerate(state.population.genes):
@@ -139,7 +139,7 @@ class VLGA:
         champion = fitter(state.champion, self.ask(state), fitness)
         if state.generation + 1 < self.config.num_generations:
             return self._next_generation(key, state, fitness, champion)
-        if self.config.fine_tuning_rate and not self._fine_tunes(state) and champion.fitness > -math.inf:
+        if self.config.fine_tuning_rate and not self._is_fine_tuning(state) and champion.fitness > -math.inf:
             return dataclasses.replace(state, generation=state.generation + 1, champion=champion)
         finished = (*state.finished, champion)
         if champion.fitness == -math.inf or self._fell(finished):
@@ -171,10 +171,10 @@ class VLGA:
             return accepted[-1]
         return max(accepted, key=lambda champion: champion.fitness)
 
-    def _fine_tunes(self, state: VLGAState) -> bool:
+    def _is_fine_tuning(self, state: VLGAState) -> bool:
         return state.generation == self.config.num_generations
 
-    def _fine_tuned(self, state: VLGAState) -> Proposal:
+    def _fine_tuning_proposal(self, state: VLGAState) -> Proposal:
         """The phase's best once more, trained on as a whole."""
         champion = state.champion
         assert champion is not None, "a phase in which everything failed is not fine-tuned"

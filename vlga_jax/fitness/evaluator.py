@@ -22,7 +22,7 @@ class Evaluator:
     def __init__(self, ledger: Ledger, weights: WeightStore, executor: LocalExecutor):
         self.ledger, self.weights, self.executor = ledger, weights, executor
         self._ancestor: Ancestor | None = None
-        self._fittest: Ancestor | None = None  # whose weights were saved last; the next phase inherits them
+        self._fittest: Ancestor | None = None  # the last that was the best; the next phase inherits it
 
     def evaluate(
         self, requests: Sequence[Request], *, keep_from: float, keep: Collection[str] = ()
@@ -82,7 +82,10 @@ class Evaluator:
         return trained.variables
 
     def find_ancestor(self, request: Request) -> Ancestor | None:
-        """Returns what a request inherits from, the last two from memory; None if it starts afresh."""
+        """Returns what a request inherits from; None if it starts afresh.
+
+        The last one asked for, and the last that was a phase's best, come from memory.
+        """
         digest = request.inherited_from
         if digest is None:
             return None

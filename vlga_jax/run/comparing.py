@@ -48,11 +48,6 @@ class CompareConfig:
         if (self.budget_epochs > 0) == (self.budget_seconds > 0):
             remedy = "give either compare.budget_epochs or compare.budget_seconds, the other 0"
             raise InputError("config.compare.budget_epochs", self.budget_epochs, remedy)
-        if self.only and self.reference not in self.only:
-            remedy = (
-                f"must hold {self.reference}, which config.compare.reference names, or another is to be named there"
-            )
-            raise InputError("config.compare.only", self.only, remedy)
 
     @property
     def seeds(self) -> range:
@@ -72,11 +67,13 @@ class Comparison:
       compare: what is compared.
       strategies: those that run, by name: what each adds to `base`.
       base: what all runs share.
+      left_out: names of the others.
     """
 
     compare: CompareConfig
     strategies: Mapping[str, Mapping[str, Any]]
     base: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
 
     def run_config(self, name: str, seed: int) -> RunConfig:
         """Returns the configuration of one run.
@@ -102,8 +99,10 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
     """
     for group in ("compare", "base", "strategies"):
         if not isinstance(values.get(group), Mapping):
-            remedy = "is missing, so it is no comparison; run `python main.py` with it if it is an experiment"
-            raise InputError(f"config.{group}", None, f"{remedy}, or see experiments/compare_digits.py")
+            remedy = "experiments/compare_digits.py shows a comparison"
+            if group == "compare":
+                remedy = f"run `python main.py` with an experiment; {remedy}"
+            raise InputError(f"config.{group}", None, f"is missing; {remedy}")
     compared, every = parse(CompareConfig, values["compare"], "config.compare"), values["strategies"]
     for field, names in (
         ("only", compared.only),
@@ -113,9 +112,13 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
         for name in names:
             if name not in every:
                 raise InputError(f"config.compare.{field}", name, f"must be one of {', '.join(every)}")
+    if compared.only and compared.reference not in compared.only:
+        remedy = f"must hold {compared.reference}, which config.compare.reference names; or name another there"
+        raise InputError("config.compare.only", compared.only, remedy)
     chosen = {name: own for name, own in every.items() if name in (compared.only or every)}
     compared = dataclasses.replace(compared, crossovers=tuple(name for name in compared.crossovers if name in chosen))
-    comparison = Comparison(compared, chosen, values["base"])
+    left_out = tuple(name for name in every if name not in chosen)
+    comparison = Comparison(compared, chosen, values["base"], left_out)
     for name in comparison.strategies:
         comparison.run_config(name, 0)
     return comparison
@@ -148,7 +151,9 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
                     flush=True,
                 )
     budget, unit = compared.budget
-    write_tables(records, directory, budget=budget, unit=unit, reference=compared.reference)
+    write_tables(
+        records, directory, budget=budget, unit=unit, reference=compared.reference, left_out=comparison.left_out
+    )
     write_comparison_figures(
         records,
         directory / "figures",

@@ -22,6 +22,7 @@ FREE = (
     "search.winner",
 )
 _FINGERPRINT = "data_fingerprint"
+_LATER = {"search.fine_tuning_rate": 0.0}  # fields that configurations did not always have, off
 MAY_GROW = (
     "search.num_phases",
     "search.num_generations",
@@ -79,7 +80,10 @@ def settle(workdir: Path, config: Mapping[str, Any], data: str) -> None:
 def holds(workdir: Path, config: Mapping[str, Any]) -> bool:
     """Returns whether the last run in an opened directory that could start had this very configuration."""
     path = workdir / "config.json"
-    return path.is_file() and {**_read(path), _FINGERPRINT: None} == {**config, _FINGERPRINT: None}
+    if not path.is_file():
+        return False
+    held, wanted = ({**_LATER, **_flat(each), _FINGERPRINT: None} for each in (_read(path), config))
+    return held == wanted
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -93,15 +97,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = _flat(old), _flat(new)
+    before, after = {**_LATER, **_flat(old)}, {**_LATER, **_flat(new)}
     differing = []
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
         unread = name == _FINGERPRINT and None in (was, now)
         if was == now or unread or name.startswith(FREE):
             continue
-        if name not in before and not now:
-            continue  # a field that the version of then did not have, and that is off
         if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was > 0:
             continue
         differing.append(f"{name} was {json.dumps(was)}, is {json.dumps(now)}")

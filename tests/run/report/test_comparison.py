@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,15 @@ def test_write_tables_no_common_seed_or_other_strategy_compares_nothing(tmp_path
 )
 def test_write_tables_names_the_budget(unit: str, words: str, tmp_path: Path) -> None:
     assert f"Each run could spend {words}." in markdown(SMALL, tmp_path, unit=unit)
+
+
+def test_write_tables_names_the_strategies_that_are_left_out(make_records: Any, tmp_path: Path) -> None:
+    about: dict[str, Any] = {"budget": 1.0, "unit": "epochs"}
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    write_tables(make_records(2, 2), whole, **about)
+    write_tables(make_records(2, 2), part, **about, left_out=("classical", "ant_colony"))
+    more = "\nNot in this table, nor in its adjustment of p: classical, ant_colony.\n"
+    assert (part / "comparison.md").read_text() == (whole / "comparison.md").read_text() + more
 
 
 def test_write_tables_csv_has_every_run_to_the_last_bit(tmp_path: Path) -> None:

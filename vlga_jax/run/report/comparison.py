@@ -74,7 +74,13 @@ _AVERAGED = ("test_accuracy", "best_fitness")
 
 
 def write_tables(
-    records: Sequence[RunRecord], directory: Path, *, budget: float, unit: Unit, reference: str = "vlga"
+    records: Sequence[RunRecord],
+    directory: Path,
+    *,
+    budget: float,
+    unit: Unit,
+    reference: str = "vlga",
+    left_out: Sequence[str] = (),
 ) -> list[Path]:
     """Returns the files written: comparison.csv and comparison.md.
 
@@ -83,6 +89,7 @@ def write_tables(
       directory: made if missing; files there are replaced, each at once.
       budget: what each run could spend, in `unit`.
       reference: the strategy that the others are compared with.
+      left_out: strategies that belong to the comparison and are not among these runs.
 
     Raises:
       ValueError: there are no runs, or one cannot be compared.
@@ -94,6 +101,8 @@ def write_tables(
         "comparison.csv": _to_csv(groups),
         "comparison.md": _to_markdown(groups, budget=budget, unit=unit, reference=reference),
     }
+    if left_out:
+        contents["comparison.md"] += f"\nNot in this table, nor in its adjustment of p: {', '.join(left_out)}.\n"
     for name, text in contents.items():
         write_atomically(directory / name, text)
     return [directory / name for name in contents]
