@@ -42,7 +42,7 @@ def difference(*arguments: Any) -> jax.Array:
 
 @pytest.mark.parametrize("side", SPACE.kernels)
 def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_CHUNK_BYTES", 1)  # so that every weight gradient goes through chunks
+    monkeypatch.setattr(convolution, "_WHOLE_BYTES", 1)  # so that every weight gradient goes through chunks
     pairs = list(itertools.product((1, 3, *SPACE.channels), SPACE.channels))
     if side > 3:  # wide kernels of many channels take minutes, and nothing else than those of 64 by 64
         pairs = [(a, b) for a, b in pairs if a * b <= 64 * 64]
@@ -118,11 +118,11 @@ def test_weight_gradient_of_any_batch_equals_lax(batch: int, monkeypatch: pytest
 
 
 def test_chunks_divide_the_batch_and_fit_the_cache() -> None:
-    assert convolution._chunk_size((256, 32, 32, 32)) == 8
+    assert convolution._chunk_size((256, 32, 32, 32)) == 16
     assert convolution._chunk_size((256, 32, 32, 8)) == 32
     assert convolution._chunk_size((256, 4, 4, 8)) == 256, "small enough whole"
-    assert convolution._chunk_size((250, 32, 32, 32)) == 250, "no divisor of at least 8 fits"
-    assert convolution._chunk_size((240, 32, 32, 16)) == 30
+    assert convolution._chunk_size((254, 32, 32, 32)) == 254, "no divisor from 8 to 16"
+    assert convolution._chunk_size((250, 32, 32, 16)) == 10
 
 
 def test_tuned_on_another_backend_is_lax(monkeypatch: pytest.MonkeyPatch) -> None:

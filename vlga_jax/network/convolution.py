@@ -20,11 +20,12 @@ from jax import lax
 from vlga_jax.shapes import Array, Float
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_CHUNK_BYTES = 1 << 20  # of the wider operand: what a core's own cache holds beside the rest
-_CHUNK_IMAGES = (8, 32)  # fewer starve the product, more gain nothing
+_WHOLE_BYTES = 1 << 20  # of the wider operand: a batch of no more than what a core's own cache holds goes whole
+_CHUNK_IMAGES = (8, 16)  # fewer starve the product, more gain nothing
+_CHUNK_IMAGES_NARROW = 32  # of at most eight channels
 _PRODUCT_PARTS = 8  # of the weight gradient of a 1x1 convolution
 _FEW_CHANNELS = 16  # at most, in and out, where XLA takes its slow path
-_VECTOR = 32  # channels below which twice the bytes still pay
+_VECTOR = 32  # channels below which twice the bytes still go whole
 
 Images = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "side side channels out_channels"]
@@ -158,12 +159,10 @@ def _in_pairs(inputs: Array, kernel: Array) -> Array:
 
 
 def _chunk_size(shape: tuple[int, ...]) -> int:
-    """Images a chunk: a divisor of the batch; the whole batch where that fits, or where nothing fitting divides it."""
+    """Images a chunk: a divisor of the batch; the whole batch where that fits, or where no such number divides it."""
     batch, height, width, channels = shape
-    image_bytes = 4 * height * width * channels
-    limit = _CHUNK_BYTES * (2 if channels < _VECTOR else 1)
-    if batch * image_bytes <= limit:
+    if batch * 4 * height * width * channels <= _WHOLE_BYTES * (2 if channels < _VECTOR else 1):
         return batch
     fewest, most = _CHUNK_IMAGES
-    target = min(most, max(fewest, limit // image_bytes))
-    return next((size for size in range(target, fewest - 1, -1) if batch % size == 0), batch)
+    most = _CHUNK_IMAGES_NARROW if channels <= 8 else most
+    return next((size for size in range(most, fewest - 1, -1) if batch % size == 0), batch)
