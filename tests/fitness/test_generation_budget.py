@@ -84,7 +84,7 @@ def test_evaluate_of_an_heir_to_deleted_weights_counts_the_epochs_that_make_them
     open_generations: Any, make_request: Any
 ) -> None:
     parent, child, grandchild = line_of(make_request, 0, 1, 2)
-    stranger, other = line_of(make_request, 3, 4)  # the last whose weights are in memory
+    stranger, other = line_of(make_request, 3, 4)
     keep = {request.trajectory for request in (parent, child, stranger)}
     for trains in (True, False):
         bench = open_generations()

@@ -40,9 +40,16 @@ def difference(*arguments: Any) -> jax.Array:
     return jnp.stack([jnp.abs(a - b).max() / jnp.abs(b).max() for a, b in pairs])
 
 
+def in_chunks_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a batch of 16 goes through two chunks, however small and narrow it is."""
+    monkeypatch.setattr(convolution, "_WHOLE_BYTES", 1)
+    monkeypatch.setattr(convolution, "_CHUNK_IMAGES", (8, 8))
+    monkeypatch.setattr(convolution, "_CHUNK_IMAGES_NARROW", 8)
+
+
 @pytest.mark.parametrize("side", SPACE.kernels)
 def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_WHOLE_BYTES", 1)  # so that every weight gradient goes through chunks
+    in_chunks_of_eight(monkeypatch)
     pairs = list(itertools.product((1, 3, *SPACE.channels), SPACE.channels))
     if side > 3:  # wide kernels of many channels take minutes, and nothing else than those of 64 by 64
         pairs = [(a, b) for a, b in pairs if a * b <= 64 * 64]
@@ -64,7 +71,7 @@ def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.Mo
 def test_tuned_equals_lax_where_every_tap_meets_the_image(
     side: int, channels: int, out_channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "_CHUNK_BYTES", 1)
+    in_chunks_of_eight(monkeypatch)
     kernel = normal(1, side, side, channels, out_channels) / np.sqrt(channels)
     assert difference(normal(0, 16, 11, 12, channels), kernel).max() < ROUNDING
 
@@ -107,7 +114,7 @@ def test_tuned_1x1_with_a_stride_needs_no_scatter() -> None:
 
 @pytest.mark.parametrize("batch", [1, 7, 13, 16, 60, 256])
 def test_weight_gradient_of_any_batch_equals_lax(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "_CHUNK_BYTES", 10 * 4 * 5 * 5 * 16)
+    monkeypatch.setattr(convolution, "_WHOLE_BYTES", 10 * 4 * 5 * 5 * 16)
     images, gradient = normal(0, batch, 5, 5, 8), normal(1, batch, 5, 5, 16)
     _, pull = jax.vjp(lambda kernel: plain(images, kernel), jnp.zeros((3, 3, 8, 16)))
     (expected,) = pull(gradient)

@@ -81,6 +81,14 @@ class Evaluator:
         self.weights.save(digest, trained.variables)
         return trained.variables
 
+    def forget(self, digest: str) -> None:
+        """Deletes the weights of a request, on disk and in memory."""
+        self.weights.drop(digest)
+        if self._ancestor is not None and self._ancestor.request.digest == digest:
+            self._ancestor = None
+        if self._fittest is not None and self._fittest.request.digest == digest:
+            self._fittest = None
+
     def find_ancestor(self, request: Request) -> Ancestor | None:
         """Returns what a request inherits from; None if it starts afresh.
 

@@ -141,7 +141,7 @@ class Generations:
         The others' stay, and so do those of networks that a replay has not met yet.
         """
         for digest in set(digests) - self._deleted:
-            self._evaluator.weights.drop(digest)
+            self._evaluator.forget(digest)
         self._deleted.update(digests)
 
     def _begin(self, waiting: Mapping[str, Request], num_epochs: int) -> dict[str, Request]:
