@@ -6,7 +6,7 @@ python -m vlga_jax.compare --config=experiments/compare_fine_tuning.py --seeds=5
 
 from ml_collections import ConfigDict
 
-from experiments import compare_cifar10_small, default
+from experiments import compare_cifar10_small, compare_digits
 
 RATES = {"never": 0.0, "a_tenth": 0.1, "three_tenths": 0.3}
 
@@ -18,10 +18,7 @@ def get_config() -> ConfigDict:
     config.compare.reference = "never"
     config.strategies = ConfigDict()
     for name, rate in RATES.items():
-        search = default.vlga()
-        search.population_size, search.num_generations = 4, 2
-        search.num_phases = 50
-        search.winner = "best_phase"
-        search.fine_tuning_rate = rate
-        config.strategies[name] = ConfigDict({"search": search})
+        own = compare_digits.strategies(population_size=4, num_generations=2).vlga
+        own.search.fine_tuning_rate = rate
+        config.strategies[name] = own
     return config

@@ -6,7 +6,7 @@ python -m vlga_jax.compare --config=experiments/compare_population.py --seeds=5 
 
 from ml_collections import ConfigDict
 
-from experiments import compare_cifar10_small, default
+from experiments import compare_cifar10_small, compare_digits
 
 SIZES = ((2, 1), (4, 1), (8, 1), (4, 2), (8, 2), (10, 3))
 
@@ -18,9 +18,6 @@ def get_config() -> ConfigDict:
     config.compare.reference = "p10_g3"
     config.strategies = ConfigDict()
     for population_size, num_generations in SIZES:
-        search = default.vlga()
-        search.population_size, search.num_generations = population_size, num_generations
-        search.num_phases = 50
-        search.winner = "best_phase"
-        config.strategies[f"p{population_size}_g{num_generations}"] = ConfigDict({"search": search})
+        every = compare_digits.strategies(population_size, num_generations)
+        config.strategies[f"p{population_size}_g{num_generations}"] = every.vlga
     return config

@@ -70,18 +70,19 @@ def run_program(
         print(about)
         print(help_text(default_experiment))
         return 0
-    command_line = workdir = None
+    workdir = made = None
     try:
         command_line = read_command_line(argv, default_experiment)
         run = prepare(command_line.values)
         started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         workdir = command_line.workdir or Path("runs") / f"{prefix}{started}"
+        made = workdir if command_line.workdir is None else None
         print(f"workdir: {workdir}", flush=True)
         run(workdir)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        if command_line is not None and command_line.workdir is None and workdir is not None:
-            _remove_unless_used(workdir)
+        if made is not None:
+            _remove_unless_used(made)
         return 2
     except KeyboardInterrupt:
         print(f"interrupted; to continue, repeat the command with --workdir={workdir}", file=sys.stderr)

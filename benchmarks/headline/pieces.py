@@ -72,25 +72,25 @@ class Scale:
       seeds: of the rows that are repeated.
       rounds: of the workload here and in PyTorch.
       workload: its name.
+      bench_seconds: that one process of the workload may need.
+      determinism_seconds: that one run that is compared for determinism may need.
       population, phases: of that workload's chromosomes; 0 is its own.
       overrides: of every run's fields.
       experiments: further ones for an experiment.
       rows: further ones for a row, after its own.
-      bench_seconds: that one process of the workload may need.
-      determinism_seconds: that one run that is compared for determinism may need.
     """
 
     precision: str
     seeds: int
     rounds: int
     workload: str
-    population: int
-    phases: int
-    overrides: Mapping[str, str]
-    experiments: Mapping[str, Mapping[str, str]]
-    rows: Mapping[str, Mapping[str, str]]
     bench_seconds: float
     determinism_seconds: float
+    population: int = 0
+    phases: int = 0
+    overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    experiments: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 _TINY = {
@@ -112,11 +112,6 @@ SCALES = {
         seeds=5,
         rounds=3,
         workload="full",
-        population=0,
-        phases=0,
-        overrides={},
-        experiments={},
-        rows={},
         bench_seconds=400.0,
         determinism_seconds=200.0,
     ),

@@ -21,8 +21,8 @@ class Evaluator:
 
     def __init__(self, ledger: Ledger, weights: WeightStore, executor: LocalExecutor):
         self.ledger, self.weights, self.executor = ledger, weights, executor
-        self._ancestor: Ancestor | None = None
-        self._fittest: Ancestor | None = None  # the last that was the best; the next phase inherits it
+        # "asked": the last that was asked for; "fittest": the last that was the best, which the next phase inherits
+        self._remembered: dict[str, Ancestor] = {}
 
     def evaluate(
         self, requests: Sequence[Request], *, keep_from: float, keep: Collection[str] = ()
@@ -58,7 +58,7 @@ class Evaluator:
                 if evaluation.fitness > keep_from and saved not in keep:
                     superseded = saved
                 keep_from, saved = evaluation.fitness, digest
-                self._fittest = Ancestor(request, trained.variables)
+                self._remembered["fittest"] = Ancestor(request, trained.variables)
             self.ledger.record(request, evaluation)
             if superseded is not None:
                 self.weights.drop(superseded)
@@ -84,10 +84,7 @@ class Evaluator:
     def forget(self, digest: str) -> None:
         """Deletes the weights of a request, on disk and in memory."""
         self.weights.drop(digest)
-        if self._ancestor is not None and self._ancestor.request.digest == digest:
-            self._ancestor = None
-        if self._fittest is not None and self._fittest.request.digest == digest:
-            self._fittest = None
+        self._remembered = {role: one for role, one in self._remembered.items() if one.request.digest != digest}
 
     def find_ancestor(self, request: Request) -> Ancestor | None:
         """Returns what a request inherits from; None if it starts afresh.
@@ -97,11 +94,10 @@ class Evaluator:
         digest = request.inherited_from
         if digest is None:
             return None
-        for remembered in (self._ancestor, self._fittest):
-            if remembered is not None and remembered.request.digest == digest:
-                self._ancestor = remembered
-                return remembered
-        ancestor = self.ledger.request(digest)
-        assert ancestor is not None, "an inherited network was evaluated before its heirs"
-        self._ancestor = Ancestor(ancestor, self.variables(digest))
-        return self._ancestor
+        ancestor = next((one for one in self._remembered.values() if one.request.digest == digest), None)
+        if ancestor is None:
+            asked = self.ledger.request(digest)
+            assert asked is not None, "an inherited network was evaluated before its heirs"
+            ancestor = Ancestor(asked, self.variables(digest))
+        self._remembered["asked"] = ancestor
+        return ancestor

@@ -82,8 +82,7 @@ def holds(workdir: Path, config: Mapping[str, Any]) -> bool:
     path = workdir / "config.json"
     if not path.is_file():
         return False
-    held, wanted = ({**_LATER, **_flat(each), _FINGERPRINT: None} for each in (_read(path), config))
-    return held == wanted
+    return {**_fields(_read(path)), _FINGERPRINT: None} == {**_fields(config), _FINGERPRINT: None}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = {**_LATER, **_flat(old)}, {**_LATER, **_flat(new)}
+    before, after = _fields(old), _fields(new)
     differing = []
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
@@ -110,6 +109,11 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
     if differing:
         remedy = f"holds another search ({'; '.join(differing)}); use the old values or another --workdir"
         raise InputError("workdir", str(workdir), remedy)
+
+
+def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's fields by their whole names, those too that its version did not have."""
+    return {**_LATER, **_flat(config)}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
