@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
+import types
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from vlga_jax.checks import InputError
-from vlga_jax.evolution.strategy import Proposal
 from vlga_jax.evolution.vlga import VLGA
 from vlga_jax.fitness.evaluation import Evaluation, Request, failure
 from vlga_jax.fitness.evaluator import Evaluator
@@ -20,9 +21,9 @@ from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.fitness.weights import WeightStore
 from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
-from vlga_jax.network.decode import decode
 from vlga_jax.network.initialise import initialise
 from vlga_jax.run.history import HistoryRow, read_csv
+from vlga_jax.run.laboratory import Laboratory
 from vlga_jax.run.search import Search, SearchResult
 from vlga_jax.run.tracking import NullListener
 
@@ -100,21 +101,11 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
         config = make_config(changes)
         space = make_search_space(config.space)
 
-        def make_request(proposal: Proposal, ancestor: Request | None) -> Request:
-            network = decode(
-                space, proposal.chromosome, input_shape=(8, 8, 1), num_classes=10, pool_stride=2, head_pool="average"
-            )
-            recipe, frozen = config.fitness.recipe(), ancestor is not None and proposal.sources is None
-            return Request(
-                network,
-                len(ancestor.network.blocks) if ancestor is not None and frozen else 0,
-                ancestor.digest if ancestor is not None else None,
-                dataclasses.replace(recipe, learning_rate=recipe.learning_rate * proposal.learning_rate_factor),
-                config.fitness.limits(),
-                "data",
-                seed,
-                proposal.sources if ancestor is not None else None,
-            )
+        data: Any = types.SimpleNamespace(
+            train_images=np.empty((0, 8, 8, 1), np.uint8), class_names=range(10), fingerprint="data"
+        )
+        nowhere: Any = None  # requests need no more of a laboratory than these
+        lab = Laboratory(dataclasses.replace(config, seed=seed), data, nowhere, space, "", nowhere, nowhere, nowhere)
 
         executor, listener = JudgingExecutor(judge), Watcher(tmp_path / "history.csv")
         with (
@@ -124,7 +115,7 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
             strategy = VLGA(space, config.search)
             evaluator = Evaluator(ledger, weights, executor)
             generations = Generations(evaluator, config.stopping, config.budget, config.fitness.epochs)
-            search = Search(strategy, space, make_request, generations, weights, listener, tmp_path / "history.csv")
+            search = Search(strategy, space, lab.request, generations, weights, listener, tmp_path / "history.csv")
             result = search.run(seed)
             assert {row.network: row.fitness for row in result.rows} == {
                 digest: evaluation.fitness for digest, evaluation in result.evaluations.items()
