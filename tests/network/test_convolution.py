@@ -73,7 +73,19 @@ def test_tuned_equals_lax_where_every_tap_meets_the_image(
 ) -> None:
     in_chunks_of_eight(monkeypatch)
     kernel = normal(1, side, side, channels, out_channels) / np.sqrt(channels)
-    assert difference(normal(0, 16, 11, 12, channels), kernel).max() < ROUNDING
+    assert difference(normal(0, 16, 11, 16, channels), kernel).max() < ROUNDING
+
+
+@pytest.mark.parametrize("side", [side for side in SPACE.kernels if side > 1])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (2, 7), (4, 4), (5, 3), (6, 16), (8, 8), (16, 4)])
+def test_tuned_equals_lax_where_the_kernel_is_wider_than_the_map(side: int, height: int, width: int) -> None:
+    kernel = normal(1, side, side, 8, 16) / np.sqrt(8)
+    assert difference(normal(0, 16, height, width, 8), kernel).max() < ROUNDING
+
+
+def test_xla_does_not_take_back_what_makes_a_map_as_wide_as_its_kernel() -> None:
+    compiled = jax.jit(ours).lower(normal(0, 16, 8, 8, 8), normal(1, 9, 9, 8, 32)).compile().as_text()
+    assert "size=9x9 pad=3_3x3_3" in compiled and "pad=4_4" not in compiled
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (4, 4), (5, 4), (8, 6), (9, 7)])
