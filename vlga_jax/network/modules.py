@@ -105,6 +105,7 @@ LAYERS = {
     "tuned": Layers(tuned, BatchNorm, pool_apart),
     "plain": Layers(lax.conv_general_dilated, _flax_norm, pool),
 }
+TUNED_REVISION = 2  # to be raised whenever tuned layers, or how they are compiled, come to give other bits
 
 
 class ConvUnit(nn.Module):
