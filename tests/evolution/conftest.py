@@ -26,6 +26,7 @@ SEARCH: dict[str, Any] = {
     "parent_temperature": 0.1,
     "winner": "last_phase",
     "weight_transfer": True,
+    "winner_tolerance": 0.0,
     "fine_tuning_rate": 0.0,
 }
 

@@ -83,7 +83,7 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
 
 def test_opened_of_a_version_without_fine_tuning_is_the_same_search_where_that_is_off(tmp_path: Path) -> None:
     old = configuration()
-    del old["search"]["fine_tuning_rate"]
+    del old["search"]["fine_tuning_rate"], old["search"]["winner_tolerance"]
     hold(tmp_path, old)
     assert workdir.holds(tmp_path, configuration()) and not workdir.holds(tmp_path, configuration(seed=1))
     hold(tmp_path, configuration())
@@ -136,7 +136,7 @@ def test_opened_with_every_field_of_a_search_changed_names_each(tmp_path: Path) 
     with pytest.raises(InputError) as caught:
         hold(tmp_path, changed)
     named = {part.split(" was ")[0].split("(")[-1] for part in str(caught.value).split("; ")}
-    free = {"data.dir", "data.cache_dir", "search.winner"}
+    free = {"data.dir", "data.cache_dir", "search.winner", "search.winner_tolerance"}
     free |= {"fitness.ledger", "fitness.any_environment", "fitness.compile_threads"}
     fields = {f"{wing}.{name}" for wing in ("search", "space", "fitness", "data") for name in changed[wing]}
     assert {name for name in named if "." in name and " " not in name} == fields - free

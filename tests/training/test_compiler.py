@@ -1,5 +1,6 @@
 """Options of the compiler; that networks keep their bits whatever the number of threads."""
 
+import math
 import os
 import platform
 import subprocess
@@ -26,7 +27,7 @@ blocks = (
     BlockSpec(ConvSpec(16, 9, False), PoolSpec("average", 2), ConvSpec(32, 3, True), True, 0.0),
 )
 recipe = Recipe(
-    epochs=1, batch_size=256, optimizer="adam", learning_rate=1e-3, schedule="constant", warmup_epochs=0,
+    epochs=99, batch_size=256, optimizer="adam", learning_rate=1e-3, schedule="constant", warmup_epochs=0,
     weight_decay=0.0, label_smoothing=0.0, flip=False, crop_padding=0, precision="float32",
 )
 plan = fit.Plan(NetworkSpec((32, 32, 3), 10, "elu", "average", blocks), recipe, 0, 256, "uint8", False)
@@ -36,6 +37,7 @@ state = plan.initial_state(initialise(jax.random.key(0), plan.spec))
 train = fit.build(plan).train
 for _ in range(2):
     state = train(state, batch, jax.random.key(1))
+assert plan.flops >= compiler._WORTH_FLOPS
 print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest())
 """
 
@@ -53,13 +55,13 @@ def on_x86() -> bool:
 
 def test_onednn_computes_convolutions_where_jaxlib_has_it() -> None:
     assert compiler.has_onednn() == on_x86()
-    assert ("xla_cpu_experimental_onednn_custom_call" in compiler.options("tuned")) == on_x86()
+    assert ("xla_cpu_experimental_onednn_custom_call" in compiler.options("tuned", math.inf)) == on_x86()
 
 
 def test_a_jaxlib_that_knows_no_such_options_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "_ONEDNN", {"xla_cpu_no_such_option": True})
     assert not compiler.has_onednn()
-    assert compiler.options("tuned") == {"xla_backend_optimization_level": 1}
+    assert compiler.options("tuned", math.inf) == {"xla_backend_optimization_level": 1}
 
 
 def test_a_jaxlib_that_has_the_options_without_the_library_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,10 +69,16 @@ def test_a_jaxlib_that_has_the_options_without_the_library_does_without(monkeypa
     assert not compiler.has_onednn()
 
 
+def test_a_short_training_is_compiled_as_the_cache_can_hold_it() -> None:
+    short, long = compiler.options("tuned", 3e10), compiler.options("tuned", 5e10)
+    assert short == {"xla_backend_optimization_level": 1}
+    assert ("xla_cpu_experimental_onednn_custom_call" in long) == on_x86()
+
+
 @pytest.mark.parametrize(("layers", "backend"), [("plain", "cpu"), ("tuned", "gpu")])
 def test_options_are_for_tuned_layers_on_a_cpu(layers: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert compiler.options(layers) == {}
+    assert compiler.options(layers, math.inf) == {}
 
 
 @pytest.mark.skipif(not on_x86(), reason="XLA's own convolutions add in another order with other numbers of threads")

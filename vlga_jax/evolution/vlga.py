@@ -36,6 +36,9 @@ class SearchConfig(BreedingConfig):
         then no part of the result.
       stop_drop: in fitness units.
       winner: what is trained to convergence: the last phase's best, or the best of all phases.
+      winner_tolerance: how much less fit than the best of all phases an earlier phase's best may be to win instead,
+        fitness units; the first such wins. About one standard error of the fitness picks the simplest network that is
+        not told from the best (Breiman et al. 1984, the one-standard-error rule); neither source does.
       weight_transfer: whether inherited blocks bring their weights, frozen; else every network is trained whole from
         fresh weights, which is what transfer is measured against.
       fine_tuning_rate: share of the learning rate at which a phase's best trains on at the phase's end, whole, nothing
@@ -49,6 +52,7 @@ class SearchConfig(BreedingConfig):
     stop_rule: bool = knob()
     stop_drop: float = knob(at_least=0)
     winner: str = knob(one_of=("last_phase", "best_phase"))
+    winner_tolerance: float = knob(at_least=0, at_most=1)
     weight_transfer: bool = knob()
     fine_tuning_rate: float = knob(at_least=0, at_most=1)
 
@@ -57,6 +61,9 @@ class SearchConfig(BreedingConfig):
         if self.fine_tuning_rate and not self.weight_transfer:
             remedy = "needs weights to train on; set it to 0, or config.search.weight_transfer=true"
             raise InputError("config.search.fine_tuning_rate", self.fine_tuning_rate, remedy)
+        if self.winner_tolerance and self.winner != "best_phase":
+            remedy = "is for the best of all phases; set it to 0, or config.search.winner=best_phase"
+            raise InputError("config.search.winner_tolerance", self.winner_tolerance, remedy)
 
     @property
     def planned_phases(self) -> int:
@@ -169,7 +176,8 @@ class VLGA:
         accepted = tuple(champion for champion in accepted if champion.fitness > -math.inf)
         if self.config.winner == "last_phase":
             return accepted[-1]
-        return max(accepted, key=lambda champion: champion.fitness)
+        least = max(champion.fitness for champion in accepted) - self.config.winner_tolerance - _ROUNDING
+        return next(champion for champion in accepted if champion.fitness >= least)
 
     def _is_fine_tuning(self, state: VLGAState) -> bool:
         return state.generation == self.config.num_generations

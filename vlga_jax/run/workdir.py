@@ -20,9 +20,13 @@ FREE = (
     "fitness.any_environment",
     "fitness.compile_threads",
     "search.winner",
+    "search.winner_tolerance",
 )
 _FINGERPRINT = "data_fingerprint"
-_LATER = {"search.fine_tuning_rate": 0.0}  # fields that configurations did not always have, off
+_LATER = {
+    "search.fine_tuning_rate": 0.0,
+    "search.winner_tolerance": 0.0,
+}  # fields that configurations did not always have, off
 MAY_GROW = (
     "search.num_phases",
     "search.num_generations",

@@ -1,6 +1,7 @@
 """What XLA is told about compiling networks. `docs/performance.md` has the figures behind it."""
 
 import functools
+import warnings
 from typing import Any
 
 import jax
@@ -16,15 +17,21 @@ _ONEDNN = {
 }
 
 
-def options(layers: str) -> dict[str, Any]:
+# JAX's compilation cache cannot hold a program that calls oneDNN; 0.2 of so much training outweighs compiling it again.
+_WORTH_FLOPS = 4e10
+warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for .*: MemoryError")
+
+
+def options(layers: str, flops: float) -> dict[str, Any]:
     """Returns the compiler's options for a network's programs on this backend.
 
     Args:
       layers: tuned or plain, as in `vlga_jax.network.modules`; plain ones are compiled as JAX would.
+      flops: floating-point operations that the programs will do in all; many of them are better done by oneDNN.
     """
     if layers != "tuned" or jax.default_backend() != "cpu":
         return {}
-    return _CPU | (_ONEDNN if has_onednn() else {})
+    return _CPU | (_ONEDNN if flops >= _WORTH_FLOPS and has_onednn() else {})
 
 
 @functools.cache

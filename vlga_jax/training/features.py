@@ -127,7 +127,7 @@ def _block_program(layers: str) -> Callable[[BlockSpec, str, str, dict[str, Any]
         images = scale_images(inputs).astype(precision)
         return ConvBlock(block, activation, layers).apply(variables, images, train=False)  # type: ignore[return-value]
 
-    return jax.jit(apply, static_argnums=(0, 1, 2), compiler_options=compiler.options(layers))
+    return jax.jit(apply, static_argnums=(0, 1, 2), compiler_options=compiler.options(layers, 0))
 
 
 @functools.partial(jax.jit, donate_argnums=0)

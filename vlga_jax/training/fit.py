@@ -18,7 +18,7 @@ import numpy as np
 
 from vlga_jax.keys import stream
 from vlga_jax.network.initialise import variable_shapes
-from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.spec import NetworkSpec, count_flops
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
@@ -74,6 +74,11 @@ class Plan:
     @property
     def num_steps(self) -> int:
         return steps_per_epoch(self.num_train, self.recipe.batch_size)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the whole training; a step's backward pass counts twice its forward pass."""
+        return 3.0 * count_flops(self.spec) * self.num_train * self.recipe.epochs
 
     def initial_state(self, variables: Variables) -> TrainState:
         """Returns the state before the first step, from the network's variables, on the host."""
@@ -142,7 +147,7 @@ def build(plan: Plan) -> Programs:
             lowered = jax.jit(_make_epoch(step), donate_argnums=0).lower(state, images, order, key)
         else:
             lowered = jax.jit(step, donate_argnums=0).lower(state, Batch(inputs, labels), key)
-        options = compiler.options(plan.layers)
+        options = compiler.options(plan.layers, plan.flops)
         train = lowered.compile(options)
         _require(memory.program_bytes(train), "its training step")
         batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
