@@ -6,7 +6,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import pytest
@@ -83,7 +82,7 @@ def test_options_are_for_tuned_layers_on_a_cpu(layers: str, backend: str, monkey
 
 @pytest.mark.skipif(not on_x86(), reason="XLA's own convolutions add in another order with other numbers of threads")
 def test_bits_do_not_depend_on_the_number_of_threads() -> None:
-    def weights(threads: int) -> Any:
+    def weights(threads: int) -> str:
         surroundings = {**os.environ, "NPROC": str(threads)}  # which XLA takes for the number of processors
         done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, env=surroundings)
         assert done.returncode == 0, done.stderr

@@ -23,10 +23,8 @@ FREE = (
     "search.winner_tolerance",
 )
 _FINGERPRINT = "data_fingerprint"
-_LATER = {
-    "search.fine_tuning_rate": 0.0,
-    "search.winner_tolerance": 0.0,
-}  # fields that configurations did not always have, off
+# Fields that configurations did not always have, off.
+_LATER = {"search.fine_tuning_rate": 0.0, "search.winner_tolerance": 0.0}
 MAY_GROW = (
     "search.num_phases",
     "search.num_generations",

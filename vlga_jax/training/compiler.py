@@ -10,14 +10,12 @@ from jax import lax
 
 # On two cores: a train step is compiled in 1.4 s of processor time instead of 1.7, and as fast; evaluation likewise.
 _CPU = {"xla_backend_optimization_level": 1}
-# Convolutions and products by oneDNN, in the order in which XLA asks its libraries; only sums are left to YNNPACK.
+# Convolutions and products go to oneDNN, which XLA asks after YNNPACK; that is left with sums only.
 _ONEDNN = {
     "xla_cpu_experimental_onednn_custom_call": True,
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
 }
-
-
-# JAX's compilation cache cannot hold a program that calls oneDNN; 0.2 of so much training outweighs compiling it again.
+# From here on what oneDNN saves of a training outweighs that JAX's compilation cache cannot hold programs that call it.
 _WORTH_FLOPS = 4e10
 warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for .*: MemoryError")
 
@@ -27,7 +25,7 @@ def options(layers: str, flops: float) -> dict[str, Any]:
 
     Args:
       layers: tuned or plain, as in `vlga_jax.network.modules`; plain ones are compiled as JAX would.
-      flops: floating-point operations that the programs will do in all; many of them are better done by oneDNN.
+      flops: floating-point operations of the whole training; a long one is better done by oneDNN.
     """
     if layers != "tuned" or jax.default_backend() != "cpu":
         return {}
@@ -37,11 +35,10 @@ def options(layers: str, flops: float) -> dict[str, Any]:
 @functools.cache
 def has_onednn() -> bool:
     """Returns whether this jaxlib computes convolutions on a CPU by oneDNN when told to; it does on x86-64."""
-    images, kernel = jnp.zeros((1, 8, 8, 8)), jnp.zeros((3, 3, 8, 8))
-
-    def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
+    convolve = functools.partial(
+        lax.conv_general_dilated, window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    images, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 8), (3, 3, 8, 8)))
     try:
         compiled = jax.jit(convolve).lower(images, kernel).compile(_CPU | _ONEDNN)
     except jax.errors.JaxRuntimeError:  # an older or newer jaxlib, which has no such options

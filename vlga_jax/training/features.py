@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvBlock
 from vlga_jax.network.spec import BlockSpec, NetworkSpec
 from vlga_jax.shapes import Array
-from vlga_jax.training import compiler, memory
+from vlga_jax.training import memory
 from vlga_jax.training.fit import Examples
 from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
 
@@ -119,15 +119,13 @@ class PrefixFeatures:
         return self._features
 
 
-@functools.cache
-def _block_program(layers: str) -> Callable[[BlockSpec, str, str, dict[str, Any], Any], Array]:
-    """The outputs of a block, given its activation, the precision, its variables and its inputs."""
-
-    def apply(block: BlockSpec, activation: str, precision: str, variables: dict[str, Any], inputs: Array) -> Array:
-        images = scale_images(inputs).astype(precision)
-        return ConvBlock(block, activation, layers).apply(variables, images, train=False)  # type: ignore[return-value]
-
-    return jax.jit(apply, static_argnums=(0, 1, 2), compiler_options=compiler.options(layers, 0))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _apply_block(
+    block: BlockSpec, activation: str, layers: str, precision: str, variables: dict[str, Any], inputs: Array
+) -> Array:
+    module = ConvBlock(block, activation, layers)
+    images = scale_images(inputs).astype(precision)
+    return module.apply(variables, images, train=False)  # type: ignore[return-value]
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -147,13 +145,12 @@ def _outputs(
     """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
     shape = (len(inputs), *spec.shape_before(len(spec.blocks)))
     own = [transfer.block_variables(variables, block) for block in range(len(spec.blocks))]
-    apply = _block_program(layers)
 
     def batches() -> Iterator[tuple[np.ndarray, Array]]:
         for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
             batch: Any = inputs[padded]
             for block in range(first, len(spec.blocks)):
-                batch = apply(spec.blocks[block], spec.activation, precision, own[block], batch)
+                batch = _apply_block(spec.blocks[block], spec.activation, layers, precision, own[block], batch)
             yield rows, batch[: len(rows)]
 
     if on_device:
