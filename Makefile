@@ -6,7 +6,7 @@
 #   make headline PYTHON=python3 DATA=data/cifar10-npz WORKDIR=runs/headline   on a GPU, with what that Python has
 #   make test CHECK_SHAPES=                      do not check annotated shapes while the tests run
 #
-# PYTHON, REQUIREMENTS and JAX_PLATFORMS may also stand in the environment.
+# PYTHON and REQUIREMENTS may also stand in the environment.
 
 WORKERS ?= 2
 SCALE ?= full
@@ -56,9 +56,9 @@ lint: environment
 types: environment
 	$(BIN)/mypy
 
-# On the CPU also where there is a GPU; JAX_PLATFORMS=cuda in the environment tests on that.
+# On the CPU also where there is a GPU: tests/conftest.py says so.
 tests: environment
-	JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(BIN)/python -m pytest -n $(WORKERS) $(CHECK_SHAPES) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(CHECK_SHAPES) $(PYTEST_ARGS)
 
 format: environment
 	$(BIN)/ruff check --fix .

@@ -64,7 +64,7 @@ def backward_arrows(source: str, module: tuple[str, ...]) -> list[str]:
     if wing == "__init__":
         return [f"{where}:{n} imports {name}" for n, name in imported_names(source, module) if is_outside(name)]
     if wing not in WINGS:
-        return [f"{where} belongs to no wing: name its place in WINGS and in house.md"]
+        return [f"{where} belongs to no wing: name its place in WINGS and in README's table of modules"]
     found = []
     for line, name in imported_names(source, module):
         parts = name.split(".")

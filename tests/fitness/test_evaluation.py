@@ -14,7 +14,7 @@ from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request, digest_o
 from vlga_jax.network.modules import TUNED_REVISION
 from vlga_jax.network.spec import BlockSpec
 from vlga_jax.run.finish import FinalConfig
-from vlga_jax.training.processor import processor
+from vlga_jax.training.processor import num_threads, processor
 
 
 def variants(value: Any) -> Iterator[Any]:
@@ -190,6 +190,7 @@ def test_environment_of_other_features_differs() -> None:
     assert cached["versions"]["jax"] == jax.__version__
     assert set(cached["versions"]) == {"jax", "jaxlib", "flax", "optax"}
     assert cached["device"] == processor(), "a CPU's device_kind says nothing"
+    assert cached["threads"] == num_threads(), "bits depend on them"
 
 
 def test_environment_on_a_cpu_does_not_depend_on_gpu_kernels() -> None:

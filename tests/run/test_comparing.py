@@ -1,6 +1,7 @@
 """A comparison of two strategies on the digits, at tiny size, to the end."""
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from benchmarks import against_optuna
-from experiments import (
-    compare_cifar10,
-    compare_cifar10_small,
-    compare_crossover_digits,
-    compare_digits,
-    compare_optuna,
-    compare_savings_digits,
-    default,
-    digits,
-)
+from experiments import default, digits
 from vlga_jax import compare as program
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import compare, parse_comparison, record_from_json
 
 pytestmark = pytest.mark.usefixtures("cache_home")
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def tiny() -> ConfigDict:
@@ -113,6 +106,22 @@ def test_compare_of_a_longer_search_or_another_winner_takes_no_record_of_the_one
     assert other.test_accuracy >= 0
 
 
+@pytest.mark.parametrize(("any_environment", "again"), [(False, True), (True, False)])
+def test_compare_takes_a_record_of_another_environment_only_if_told_to(
+    any_environment: bool, again: bool, tmp_path: Path
+) -> None:
+    config = tiny()
+    config.strategies = ConfigDict({"vlga": config.strategies.vlga})
+    config.compare.reference, config.compare.num_seeds, config.compare.crossovers = "vlga", 1, ()
+    config.base.fitness.any_environment = any_environment
+    compare(parse_comparison(config.to_dict()), tmp_path)
+    record = tmp_path / "runs" / "vlga-0" / "record.json"
+    changed = {**json.loads(record.read_text()), "environment": "another", "test_accuracy": -1.0}
+    record.write_text(json.dumps(changed))
+    (found,) = compare(parse_comparison(config.to_dict()), tmp_path)
+    assert (found.test_accuracy >= 0) == again
+
+
 def test_record_from_json_of_a_record_restores_it(tmp_path: Path) -> None:
     config = tiny()
     config.compare.num_seeds, config.compare.crossovers = 1, ()
@@ -121,21 +130,12 @@ def test_record_from_json_of_a_record_restores_it(tmp_path: Path) -> None:
     assert record_from_json(json.dumps(dataclasses.asdict(record))) == record
 
 
-@pytest.mark.parametrize(
-    "experiment",
-    [
-        compare_digits,
-        compare_cifar10_small,
-        compare_cifar10,
-        compare_crossover_digits,
-        compare_savings_digits,
-        compare_optuna,
-    ],
-)
-def test_parse_comparison_of_every_experiment_accepts_it(experiment: Any) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXPERIMENTS.glob("compare_*.py")))
+def test_parse_comparison_of_every_experiment_accepts_it(name: str) -> None:
+    experiment = importlib.import_module(f"experiments.{name}")
     comparison = parse_comparison(experiment.get_config().to_dict())
     assert comparison.compare.reference in comparison.strategies
-    name = experiment.__name__.partition(".")[2]
+    assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
     assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
 
 

@@ -30,13 +30,14 @@ recipe = Recipe(
     weight_decay=0.0, label_smoothing=0.0, flip=False, crop_padding=0, precision="float32",
 )
 plan = fit.Plan(NetworkSpec((32, 32, 3), 10, "elu", "average", blocks), recipe, 0, 256, "uint8", False)
+assert plan.flops >= compiler._WORTH_FLOPS
 rng = np.random.default_rng(0)
 batch = Batch(rng.integers(0, 256, (256, 32, 32, 3), np.uint8), rng.integers(0, 10, 256).astype(np.int32))
 state = plan.initial_state(initialise(jax.random.key(0), plan.spec))
 train = fit.build(plan).train
+assert "__onednn$convolution" in train.as_text()
 for _ in range(2):
     state = train(state, batch, jax.random.key(1))
-assert plan.flops >= compiler._WORTH_FLOPS
 print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest())
 """
 

@@ -1,9 +1,30 @@
+import os
 import platform
 import re
+import subprocess
+import sys
 
-from vlga_jax.training.processor import processor
+import pytest
+
+from vlga_jax.training.processor import num_threads, processor
 
 
 def test_processor_names_the_machine_and_hashes_its_abilities() -> None:
     assert re.fullmatch(rf"{re.escape(platform.machine())}-[0-9a-f]{{8}}", processor())
     assert processor() == processor()
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), ("0", 0), ("many", 0), ("", 0)])
+def test_num_threads_is_what_the_surroundings_say_or_the_cores_we_may_use(
+    given: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPROC", given)
+    assert num_threads() == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_num_threads_on_one_core_is_one() -> None:
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    program += "from vlga_jax.training.processor import num_threads; print(num_threads())"
+    surroundings = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=surroundings)
+    assert done.stdout == "1\n", done.stderr

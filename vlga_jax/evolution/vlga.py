@@ -174,8 +174,9 @@ class VLGA:
         if state.rejected:
             accepted = accepted[:-1]
         accepted = tuple(champion for champion in accepted if champion.fitness > -math.inf)
+        last = accepted[-1]
         if self.config.winner == "last_phase":
-            return accepted[-1]
+            return last
         least = max(champion.fitness for champion in accepted) - self.config.winner_tolerance - _ROUNDING
         return next(champion for champion in accepted if champion.fitness >= least)
 

@@ -19,7 +19,7 @@ from vlga_jax.checks import knob
 from vlga_jax.network.modules import TUNED_REVISION
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
 from vlga_jax.shapes import PRNGKeyArray
-from vlga_jax.training.processor import processor
+from vlga_jax.training.processor import num_threads, processor
 from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
@@ -239,6 +239,7 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
             "device": processor() if on_cpu else device.device_kind,
             "deterministic": on_cpu or deterministic,
             "features": features,
+            **({"threads": num_threads()} if on_cpu else {}),
             "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         }
     )

@@ -23,7 +23,9 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _WHOLE_BYTES = 1 << 20  # of the wider operand: a batch of no more than what a core's own cache holds goes whole
 _CHUNK_IMAGES = (8, 16)  # fewer starve the product, more gain nothing
 _CHUNK_IMAGES_NARROW = 32  # of at most eight channels
-_PRODUCT_PARTS = 64  # of a 1x1 convolution's weight gradient: up to as many threads divide no sum, so bits stay
+_PRODUCT_PARTS = (
+    64  # of a 1x1's weight gradient: where they divide its pixels, as many threads divide no sum, so bits stay
+)
 _FEW_CHANNELS = 16  # at most, in and out, where XLA takes its slow path
 _PAIRS_WIDTH = 16  # pixels, at least: a narrower map gains nothing by pairs of columns
 _VECTOR = 32  # channels below which twice the bytes still go whole
@@ -130,11 +132,11 @@ def _correlation(sliding: Array, fixed: Array, side: int) -> Float[Array, "chann
 
 def _same(inputs: Array, kernel: Array) -> Array:
     side, _, channels, out_channels = kernel.shape
+    if side > min(inputs.shape[1:3]):
+        return _beyond_the_map(inputs, kernel)
     few = max(channels, out_channels) <= _FEW_CHANNELS and (side > 3 or out_channels <= _FEW_CHANNELS // 2)
     if few and inputs.shape[2] % 2 == 0 and inputs.shape[2] >= _PAIRS_WIDTH:
         return _in_pairs(inputs, kernel)
-    if side > min(inputs.shape[1:3]):
-        return _beyond_the_map(inputs, kernel)
     return lax.conv_general_dilated(inputs, kernel, (1, 1), "SAME", dimension_numbers=_DIMENSIONS)
 
 

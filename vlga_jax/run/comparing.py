@@ -166,19 +166,22 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 
 def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> RunRecord:
-    """One run's record, read where the run is complete as it is configured now."""
+    """One run's record, read where the run is complete as it is configured now, in this environment."""
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     path = directory / "record.json"
     with workdir.opened(directory, plain):
         if path.is_file() and workdir.holds(directory, plain):
-            return record_from_json(path.read_text())
+            written = json.loads(path.read_text())
+            if config.fitness.any_environment or written.get("environment") == lab.environment:
+                return record_from_json(path.read_text())
         path.unlink(missing_ok=True)  # of what the run was before: longer now, or with another winner
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
             found = pipeline.search(own, directory, NullListener())
             result, _ = pipeline.finish(found, own, directory, NullListener())
         record = _make_record(name, config, found, result)
-        write_atomically(path, json.dumps(dataclasses.asdict(record)) + "\n")
+        whole = {**dataclasses.asdict(record), "environment": lab.environment}
+        write_atomically(path, json.dumps(whole) + "\n")
     return record
 
 
@@ -205,7 +208,8 @@ def _make_record(name: str, config: RunConfig, found: SearchResult, result: Mapp
 
 
 def record_from_json(text: str) -> RunRecord:
-    """Returns the record whose fields were written as JSON."""
+    """Returns the record whose fields were written as JSON; others, which say how it came about, are left out."""
     values = json.loads(text)
+    values = {field.name: values[field.name] for field in dataclasses.fields(RunRecord)}
     nested = {name: tuple(map(tuple, values[name])) for name in ("points", "generations")}
     return RunRecord(**{**values, **nested, "times": tuple(values["times"])})

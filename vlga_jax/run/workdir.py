@@ -12,7 +12,7 @@ from vlga_jax.run.history import write_atomically
 
 # What a continued run may change: none of it changes an evaluation that the search has asked for.
 FREE = (
-    "final.",
+    "final.",  # a whole group
     "tracking.",
     "data.dir",
     "data.cache_dir",
@@ -103,7 +103,7 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
         unread = name == _FINGERPRINT and None in (was, now)
-        if was == now or unread or name.startswith(FREE):
+        if was == now or unread or _is_free(name):
             continue
         if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was > 0:
             continue
@@ -111,6 +111,10 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
     if differing:
         remedy = f"holds another search ({'; '.join(differing)}); use the old values or another --workdir"
         raise InputError("workdir", str(workdir), remedy)
+
+
+def _is_free(name: str) -> bool:
+    return name in FREE or f"{name.partition('.')[0]}." in FREE
 
 
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,10 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of the whole training; a step's backward pass counts twice its forward pass."""
+        """Floating-point operations of the whole training, at most; a backward pass counts twice a forward pass.
+
+        Frozen blocks, which have none, count as the others do, and so do epochs that early stopping leaves out.
+        """
         return 3.0 * count_flops(self.spec) * self.num_train * self.recipe.epochs
 
     def initial_state(self, variables: Variables) -> TrainState:

@@ -1,7 +1,8 @@
-"""What this machine's processor can do, as a name: compiled programs, and the last bits of results, depend on it."""
+"""What this machine's processor can do: compiled programs, and the last bits of results, depend on it."""
 
 import functools
 import hashlib
+import os
 import platform
 from pathlib import Path
 
@@ -13,3 +14,11 @@ def processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     abilities = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
     return f"{platform.machine()}-{hashlib.sha256(abilities.encode()).hexdigest()[:8]}"
+
+
+def num_threads() -> int:
+    """Returns how many threads XLA computes with on a CPU: NPROC of the surroundings, else the cores we may use."""
+    given = os.environ.get("NPROC", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +32,7 @@ from vlga_jax.training.fit import (
     require_finite,
     run_epochs,
 )
+from vlga_jax.training.processor import num_threads
 from vlga_jax.training.step import TrainState, learnt
 
 _PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
@@ -96,7 +96,7 @@ class LocalExecutor:
         self._layers = layers
         self._features = PrefixFeatures(images, layers)
         self._phase_data: tuple[str | None, PhaseData] = (None, self._device_images)
-        threads = compile_threads or min(4, max(1, (os.cpu_count() or 1) - 1))
+        threads = compile_threads or min(4, max(1, num_threads() - 1))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
         self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
