@@ -2,14 +2,15 @@
 
     python -m benchmarks.against_optuna --seeds=5 --workdir=runs/against_optuna
 
-Each seed searches twice, one after the other, each in a process of its own: `vlga_jax.compare` with
-`experiments/compare_optuna.py`, then `benchmarks/peers/optuna_pytorch.py` on networks of as many convolutions. Both
-winners are then trained and tested alike, which the budget does not count. Every search of ours starts without compiled
-programs. Repeating the command goes on where it was. It leaves comparison.md, comparison.csv and figures/ in workdir;
-seconds count from the start of a process. Measure with nothing else on the machine.
+For each seed there are three searches, one after the other, each in a process of its own: `vlga_jax.compare`
+with both strategies of `experiments/compare_optuna.py`, then `benchmarks/peers/optuna_pytorch.py`, with
+networks of at most as many convolutions. The winners are then trained and tested alike, which the budget does
+not count. Every search of ours starts without compiled programs. Repeating the command goes on where it was. It
+leaves comparison.md, comparison.csv and figures/ in the workdir; seconds count from the start of a process.
+Measure with nothing else on the machine.
 
 Not alike: our process keeps the memory that it frees (`vlga_jax/training/memory.py`), PyTorch gives it back as it does
-for its users; our population and phases were chosen for this budget with other seeds, Optuna's settings are its own.
+for its users; our strategies' settings were chosen for this budget with another seed, Optuna's are its own.
 """
 
 import dataclasses
@@ -47,6 +48,7 @@ flags.DEFINE_string("data_dir", "", "Where CIFAR-10 lies; empty is beside a chec
 
 _PEERS = Path(__file__).parent / "peers"
 _ROOT = _PEERS.parents[1]
+_RIVAL = "optuna_pytorch"
 _START_SECONDS = 6.0  # imports, data and evolution, which the budget of this project's evaluations does not see
 # Where the peer knows one value only, that of `experiments/default.py`.
 _FIXED: Mapping[str, Sequence[str]] = {
@@ -74,16 +76,19 @@ def main(values: flags.FlagValues) -> int:
         raise InputError("--data_dir", values.data_dir, "CIFAR-10 is not there, and random images cannot be learnt")
     directory = Path(values.workdir)
     directory.mkdir(parents=True, exist_ok=True)
-    own = parse_comparison(config.to_dict()).run_config("vlga", 0)
-    images = _write_images(own, directory / "images.npz")
+    comparison = parse_comparison(config.to_dict())
+    own = [comparison.run_config(name, 0) for name in comparison.strategies]
+    images = _write_images(own[0], directory / "images.npz")
     interpreter = _interpreter()
     records = []
     for seed in range(values.first_seed, values.first_seed + values.seeds):
-        records.append(_ours(directory, seed, values.seconds, config.base.data))
-        records.append(_optuna(directory, seed, make_job(own, images, seed, values.seconds), interpreter))
-        for record in records[-2:]:
+        job = make_job(own, images, seed, values.seconds)
+        for name in comparison.strategies:
+            records.append(_ours(directory, name, seed, values.seconds, config.base.data))
+        records.append(_optuna(directory, seed, job, interpreter))
+        for record in records[-1 - len(own) :]:
             print(f"{record.strategy} seed {seed}: test accuracy {record.test_accuracy:.4f}", flush=True)
-    about: dict[str, Any] = {"budget": values.seconds, "unit": "seconds", "reference": "vlga"}
+    about: dict[str, Any] = {"budget": values.seconds, "unit": "seconds", "reference": _RIVAL}
     write_tables(records, directory, **about)
     write_comparison_figures(records, directory / "figures", **about)
     print((directory / "comparison.md").read_text())
@@ -110,14 +115,15 @@ def _interpreter() -> str:
     raise InputError("peer", "optuna", "its environment could not be made; the reason is above")
 
 
-def _ours(directory: Path, seed: int, seconds: float, data: ConfigDict) -> RunRecord:
+def _ours(directory: Path, strategy: str, seed: int, seconds: float, data: ConfigDict) -> RunRecord:
     """Our record of a seed; a search that was interrupted is measured anew."""
-    workdir, out = directory / f"vlga_jax-{seed}", directory / f"vlga_jax-{seed}.json"
-    run = workdir / "runs" / f"vlga-{seed}"
+    workdir, out = directory / f"{strategy}-{seed}", directory / f"{strategy}-{seed}.json"
+    run = workdir / "runs" / f"{strategy}-{seed}"
     if not out.is_file():
         shutil.rmtree(workdir, ignore_errors=True)
         command = [sys.executable, "-m", "vlga_jax.compare", "--config=experiments/compare_optuna.py"]
         command += [f"--workdir={workdir.absolute()}", "--seeds=1", f"--first_seed={seed}"]
+        command += [f"--only={strategy}", f"--config.compare.reference={strategy}"]
         command += [f"--config.compare.budget_seconds={seconds - _START_SECONDS}"]
         command += [f"--config.base.data.name={data.name}", f"--config.base.data.dir={Path(data.dir).absolute()}"]
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str((workdir / "programs").absolute())}
@@ -147,24 +153,26 @@ def _require_success(program: str, done: subprocess.CompletedProcess[bytes]) -> 
         raise InputError(program, f"exit code {done.returncode}", "it said why above")
 
 
-def make_job(config: RunConfig, images: Path, seed: int, seconds: float) -> dict[str, Any]:
+def make_job(ours: Sequence[RunConfig], images: Path, seed: int, seconds: float) -> dict[str, Any]:
     """Returns what Optuna's side is told to do; `benchmarks/peers/README.md` says what it means.
 
     Args:
-      config: of our side.
+      ours: what our strategies are run with, alike but for the search.
       images: file that `write_images` wrote.
       seed: of Optuna's sampler and of all weights.
       seconds: of the search.
 
     Raises:
-      InputError: our side is configured for what the peer cannot do.
+      InputError: our side is configured for what the peer cannot do, or not alike.
     """
-    known = default.get_config()
+    config, known = ours[0], default.get_config()
     for group, names in _FIXED.items():
+        if any(getattr(other, group) != getattr(config, group) for other in ours):
+            raise InputError(f"config.strategies.*.{group}", "", "must be alike for all; set it in config.base")
         for name in names:
-            ours, theirs = getattr(getattr(config, group), name), known[group][name]
-            if ours != theirs:
-                raise InputError(f"config.base.{group}.{name}", ours, f"must be {theirs!r}: the peer knows no other")
+            given, theirs = getattr(getattr(config, group), name), known[group][name]
+            if given != theirs:
+                raise InputError(f"config.base.{group}.{name}", given, f"must be {theirs!r}: the peer knows no other")
     space, fitness = config.space, config.fitness
     return {
         "space": {
@@ -179,7 +187,7 @@ def make_job(config: RunConfig, images: Path, seed: int, seconds: float) -> dict
         },
         "pool_stride": space.pool_stride,
         "min_convolutions": 2,
-        "max_convolutions": 2 * config.search.planned_phases,
+        "max_convolutions": compare_optuna.MAX_CONVOLUTIONS,
         "epochs": fitness.epochs,
         "batch_size": fitness.batch_size,
         "learning_rate": fitness.learning_rate,
@@ -216,7 +224,7 @@ def optuna_record(result: dict[str, Any], seed: int) -> RunRecord:
             points.append((float(trained), trial["value"]))
             times.append(trial["at_seconds"])
     return RunRecord(
-        strategy="optuna_pytorch",
+        strategy=_RIVAL,
         seed=seed,
         best_fitness=result["best"]["fitness"],
         test_accuracy=result["test_accuracy"],

@@ -12,26 +12,31 @@ from benchmarks.against_optuna import from_start, make_job, optuna_record
 from benchmarks.peers.optuna_job import read_job
 from experiments import compare_optuna
 from vlga_jax.checks import InputError
+from vlga_jax.evolution.aging import SearchConfig as AgingConfig
+from vlga_jax.evolution.vlga import SearchConfig as VLGAConfig
 from vlga_jax.run.comparing import parse_comparison
 from vlga_jax.run.laboratory import RunConfig
 from vlga_jax.run.report.comparison import RunRecord
 
 
 @pytest.fixture
-def config() -> RunConfig:
-    return parse_comparison(compare_optuna.get_config().to_dict()).run_config("vlga", 0)
+def ours() -> list[RunConfig]:
+    comparison = parse_comparison(compare_optuna.get_config().to_dict())
+    return [comparison.run_config(name, 0) for name in comparison.strategies]
 
 
-def test_make_job_is_a_job_that_the_peer_accepts(config: RunConfig, tmp_path: Path) -> None:
-    job = make_job(config, tmp_path / "images.npz", seed=3, seconds=40.0)
+def test_make_job_is_a_job_that_the_peer_accepts(ours: list[RunConfig], tmp_path: Path) -> None:
+    job = make_job(ours, tmp_path / "images.npz", seed=3, seconds=40.0)
     path = tmp_path / "job.json"
     path.write_text(json.dumps(job))
     assert read_job(path)["seed"] == 3
 
 
-def test_make_job_allows_as_many_convolutions_as_our_phases_can_make(config: RunConfig, tmp_path: Path) -> None:
-    assert config.search.planned_phases == 5
-    assert make_job(config, tmp_path / "images.npz", 0, 40.0)["max_convolutions"] == 10
+def test_nobody_may_have_more_convolutions_than_the_others(ours: list[RunConfig], tmp_path: Path) -> None:
+    most = make_job(ours, tmp_path / "images.npz", 0, 40.0)["max_convolutions"]
+    (phases,) = (one.search.num_phases for one in ours if isinstance(one.search, VLGAConfig))
+    (convolutions,) = (one.search.num_convolutions for one in ours if isinstance(one.search, AgingConfig))
+    assert 2 * phases == most >= convolutions
 
 
 @pytest.mark.parametrize(
@@ -39,20 +44,23 @@ def test_make_job_allows_as_many_convolutions_as_our_phases_can_make(config: Run
     [("final", "ema_decay", 0.99), ("fitness", "optimizer", "sgd"), ("space", "dropout_rates", (0.0, 0.5))],
 )
 def test_make_job_refuses_what_the_peer_cannot_do(
-    group: str, field: str, value: object, config: RunConfig, tmp_path: Path
+    group: str, field: str, value: object, ours: list[RunConfig], tmp_path: Path
 ) -> None:
-    changed = dataclasses.replace(getattr(config, group), **{field: value})
+    changed = dataclasses.replace(getattr(ours[0], group), **{field: value})
+    all_changed = [dataclasses.replace(config, **{group: changed}) for config in ours]
     with pytest.raises(InputError, match=rf"config\.base\.{group}\.{field}"):
-        make_job(dataclasses.replace(config, **{group: changed}), tmp_path / "images.npz", 0, 40.0)
+        make_job(all_changed, tmp_path / "images.npz", 0, 40.0)
+    with pytest.raises(InputError, match=rf"{group}.*must be alike"):
+        make_job([ours[0], all_changed[1]], tmp_path / "images.npz", 0, 40.0)
 
 
-def test_every_field_of_training_and_space_reaches_the_peer_or_is_fixed(config: RunConfig, tmp_path: Path) -> None:
-    job = make_job(config, tmp_path / "images.npz", 0, 40.0)
+def test_every_field_of_training_and_space_reaches_the_peer_or_is_fixed(ours: list[RunConfig], tmp_path: Path) -> None:
+    job = make_job(ours, tmp_path / "images.npz", 0, 40.0)
     ours_alone = {"final": {"test_flip"}, "fitness": {"features", "ledger", "any_environment"}}
     ours_alone["fitness"] |= {"compile_threads", "deterministic", "layers"}  # how, not what, we train
     passed = {"final": set(job["final"]), "fitness": set(job)}
     for group in ("final", "fitness"):
-        fields = {field.name for field in dataclasses.fields(getattr(config, group))}
+        fields = {field.name for field in dataclasses.fields(getattr(ours[0], group))}
         assert fields == passed[group] & fields | set(against_optuna._FIXED[group]) | ours_alone[group], group
 
 

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from benchmarks import against_optuna
-from experiments import default, digits
+from experiments import compare_digits, default, digits
 from vlga_jax import compare as program
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import compare, parse_comparison, record_from_json
@@ -135,7 +135,9 @@ def test_parse_comparison_of_every_experiment_accepts_it(name: str) -> None:
     experiment = importlib.import_module(f"experiments.{name}")
     comparison = parse_comparison(experiment.get_config().to_dict())
     assert comparison.compare.reference in comparison.strategies
+    assert experiment.__doc__ is not None and against_optuna.__doc__ is not None
     assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
+    assert experiment.__doc__ is not None and against_optuna.__doc__ is not None
     assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
 
 
