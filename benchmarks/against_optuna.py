@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from benchmarks.command_line import run_command
 from benchmarks.images import choose_images
@@ -59,6 +58,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
     ),
     "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "precision"),
 }
+_ASKED = ("search", "space", "stopping", "fitness", "final")  # what our results are of, beside the budget
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "flip", "crop_padding"),
@@ -83,8 +83,8 @@ def main(values: flags.FlagValues) -> int:
     records = []
     for seed in range(values.first_seed, values.first_seed + values.seeds):
         job = make_job(own, images, seed, values.seconds)
-        for name in comparison.strategies:
-            records.append(_ours(directory, name, seed, values.seconds, config.base.data))
+        for name, asked in zip(comparison.strategies, own, strict=True):
+            records.append(_ours(directory, name, seed, values.seconds, asked))
         records.append(_optuna(directory, seed, job, interpreter))
         for record in records[-1 - len(own) :]:
             print(f"{record.strategy} seed {seed}: test accuracy {record.test_accuracy:.4f}", flush=True)
@@ -115,28 +115,42 @@ def _interpreter() -> str:
     raise InputError("peer", "optuna", "its environment could not be made; the reason is above")
 
 
-def _ours(directory: Path, strategy: str, seed: int, seconds: float, data: ConfigDict) -> RunRecord:
+def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: RunConfig) -> RunRecord:
     """Our record of a seed; a search that was interrupted is measured anew."""
     workdir, out = directory / f"{strategy}-{seed}", directory / f"{strategy}-{seed}.json"
     run = workdir / "runs" / f"{strategy}-{seed}"
+    asked = {"budget_seconds": seconds, **{group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}}
     if not out.is_file():
         shutil.rmtree(workdir, ignore_errors=True)
         command = [sys.executable, "-m", "vlga_jax.compare", "--config=experiments/compare_optuna.py"]
         command += [f"--workdir={workdir.absolute()}", "--seeds=1", f"--first_seed={seed}"]
         command += [f"--only={strategy}", f"--config.compare.reference={strategy}"]
         command += [f"--config.compare.budget_seconds={seconds - _START_SECONDS}"]
-        command += [f"--config.base.data.name={data.name}", f"--config.base.data.dir={Path(data.dir).absolute()}"]
+        command += [
+            f"--config.base.data.name={config.data.name}",
+            f"--config.base.data.dir={Path(config.data.dir).absolute()}",
+        ]
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str((workdir / "programs").absolute())}
         started = time.time()
         done = subprocess.run(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL)
         _require_success("vlga_jax.compare", done)
         searched = (run / "history.csv").stat().st_mtime - started  # its last line is written as the search ends
-        record = from_start(record_from_json((run / "record.json").read_text()), searched)
-        write_atomically(out, json.dumps({"budget_seconds": seconds, **dataclasses.asdict(record)}) + "\n")
-    before = json.loads(out.read_text())["budget_seconds"]
-    if before != seconds:
-        raise InputError("--seconds", seconds, f"{out} was measured with {before:g}; give another --workdir")
-    return record_from_json(out.read_text())
+        record = from_start(record_from_json(json.loads((run / "record.json").read_text())), searched)
+        write_atomically(out, json.dumps({"asked": asked, **dataclasses.asdict(record)}) + "\n")
+    written = json.loads(out.read_text())
+    require_same(out, written["asked"], asked)
+    return record_from_json(written)
+
+
+def require_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Requires that a result is of what is asked for now, which JSON may have to give back before it looks the same.
+
+    Raises:
+      InputError: it is not.
+    """
+    differing = [name for name, value in json.loads(json.dumps(now)).items() if before.get(name) != value]
+    if differing:
+        raise InputError("--workdir", str(path), f"was measured with another {', '.join(differing)}; give another")
 
 
 def from_start(record: RunRecord, search_seconds: float) -> RunRecord:
@@ -200,19 +214,15 @@ def make_job(ours: Sequence[RunConfig], images: Path, seed: int, seconds: float)
 
 def _optuna(directory: Path, seed: int, job: dict[str, Any], interpreter: str) -> RunRecord:
     job_path, out = directory / f"optuna-{seed}.job.json", directory / f"optuna-{seed}.json"
-    if out.is_file() and {**json.loads(job_path.read_text()), "images": ""} != {**_plain(job), "images": ""}:
-        raise InputError("--workdir", str(out), "was measured with another job; give another --workdir")
-    if not out.is_file():
+    if out.is_file():
+        require_same(out, {**json.loads(job_path.read_text()), "images": job["images"]}, job)
+    else:
         write_atomically(job_path, json.dumps(job, indent=1) + "\n")
         part = out.with_suffix(".part")
         command = [interpreter, str(_PEERS / "optuna_pytorch.py"), f"--job={job_path}", f"--json={part}"]
         _require_success("optuna_pytorch.py", subprocess.run(command))
         part.rename(out)
     return optuna_record(json.loads(out.read_text()), seed)
-
-
-def _plain(job: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(job))
 
 
 def optuna_record(result: dict[str, Any], seed: int) -> RunRecord:

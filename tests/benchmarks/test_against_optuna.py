@@ -18,6 +18,8 @@ from vlga_jax.run.comparing import parse_comparison
 from vlga_jax.run.laboratory import RunConfig
 from vlga_jax.run.report.comparison import RunRecord
 
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "against_optuna"
+
 
 @pytest.fixture
 def ours() -> list[RunConfig]:
@@ -68,6 +70,23 @@ def test_from_start_counts_what_evaluations_did_not_take_before_the_first() -> N
     record = RunRecord("vlga", 0, 0.5, 0.6, 10, 6, 90.0, 0, ((3.0, 0.4), (6.0, 0.5)), (40.0, 90.0), ())
     assert from_start(record, 96.5).times == (46.5, 96.5)
     assert from_start(record, 96.5).seconds == 96.5
+
+
+@pytest.mark.parametrize(("field", "value"), [("seconds", 40.0), ("rungs", [1])])
+def test_require_same_refuses_a_result_of_something_else(field: str, value: object) -> None:
+    asked = {"seconds": 30.0, "rungs": (1, 2)}
+    against_optuna.require_same(Path("aging-0.json"), json.loads(json.dumps(asked)), asked)
+    with pytest.raises(InputError, match=f"aging-0.json.* another {field}"):
+        against_optuna.require_same(Path("aging-0.json"), {"seconds": 30.0, "rungs": [1, 2], field: value}, asked)
+
+
+def test_results_that_are_kept_are_of_what_the_experiment_asks_now() -> None:
+    comparison = parse_comparison(compare_optuna.get_config().to_dict())
+    for name in comparison.strategies:
+        config = comparison.run_config(name, 0)
+        asked = {group: dataclasses.asdict(getattr(config, group)) for group in against_optuna._ASKED}
+        for kept in sorted(RESULTS.glob(f"{name}-*.json")):
+            against_optuna.require_same(kept, json.loads(kept.read_text())["asked"], asked)
 
 
 def test_optuna_record_has_a_point_for_each_complete_trial_at_the_epochs_of_all_before() -> None:

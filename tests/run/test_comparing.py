@@ -127,7 +127,7 @@ def test_record_from_json_of_a_record_restores_it(tmp_path: Path) -> None:
     config.compare.num_seeds, config.compare.crossovers = 1, ()
     config.strategies = ConfigDict({"random_search": config.strategies.random_search})
     (record,) = compare(parse_comparison(config.to_dict()), tmp_path)
-    assert record_from_json(json.dumps(dataclasses.asdict(record))) == record
+    assert record_from_json(json.loads(json.dumps(dataclasses.asdict(record)))) == record
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXPERIMENTS.glob("compare_*.py")))

@@ -23,9 +23,8 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _WHOLE_BYTES = 1 << 20  # of the wider operand: a batch of no more than what a core's own cache holds goes whole
 _CHUNK_IMAGES = (8, 16)  # fewer starve the product, more gain nothing
 _CHUNK_IMAGES_NARROW = 32  # of at most eight channels
-_PRODUCT_PARTS = (
-    64  # of a 1x1's weight gradient: where they divide its pixels, as many threads divide no sum, so bits stay
-)
+# Of a 1x1 convolution's weight gradient: where they divide its pixels, as many threads divide no sum, so bits stay.
+_PRODUCT_PARTS = 64
 _FEW_CHANNELS = 16  # at most, in and out, where XLA takes its slow path
 _PAIRS_WIDTH = 16  # pixels, at least: a narrower map gains nothing by pairs of columns
 _VECTOR = 32  # channels below which twice the bytes still go whole

@@ -173,7 +173,7 @@ def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> R
         if path.is_file() and workdir.holds(directory, plain):
             written = json.loads(path.read_text())
             if config.fitness.any_environment or written.get("environment") == lab.environment:
-                return record_from_json(path.read_text())
+                return record_from_json(written)
         path.unlink(missing_ok=True)  # of what the run was before: longer now, or with another winner
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
@@ -207,9 +207,8 @@ def _make_record(name: str, config: RunConfig, found: SearchResult, result: Mapp
     )
 
 
-def record_from_json(text: str) -> RunRecord:
-    """Returns the record whose fields were written as JSON; others, which say how it came about, are left out."""
-    values = json.loads(text)
-    values = {field.name: values[field.name] for field in dataclasses.fields(RunRecord)}
+def record_from_json(written: Mapping[str, Any]) -> RunRecord:
+    """Returns the record whose fields JSON gave back; others, which say how it came about, are left out."""
+    values = {field.name: written[field.name] for field in dataclasses.fields(RunRecord)}
     nested = {name: tuple(map(tuple, values[name])) for name in ("points", "generations")}
     return RunRecord(**{**values, **nested, "times": tuple(values["times"])})

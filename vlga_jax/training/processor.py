@@ -19,6 +19,9 @@ def processor() -> str:
 def num_threads() -> int:
     """Returns how many threads XLA computes with on a CPU: NPROC of the surroundings, else the cores we may use."""
     given = os.environ.get("NPROC", "")
-    if given.isdecimal() and int(given):
-        return int(given)
+    return int(given) if given.isdecimal() and int(given) else num_cores()
+
+
+def num_cores() -> int:
+    """Returns how many of the machine's cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
