@@ -88,7 +88,7 @@ def main(values: flags.FlagValues) -> int:
         records.append(_optuna(directory, seed, job, interpreter))
         for record in records[-1 - len(own) :]:
             print(f"{record.strategy} seed {seed}: test accuracy {record.test_accuracy:.4f}", flush=True)
-    about: dict[str, Any] = {"budget": values.seconds, "unit": "seconds", "reference": _RIVAL}
+    about: dict[str, Any] = {"budget": values.seconds, "unit": "process_seconds", "reference": _RIVAL}
     write_tables(records, directory, **about)
     write_comparison_figures(records, directory / "figures", **about)
     print((directory / "comparison.md").read_text())

@@ -99,7 +99,12 @@ def test_write_tables_no_common_seed_or_other_strategy_compares_nothing(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("unit", "words"), [("epochs", "40 trained epochs"), ("seconds", "40 seconds of compiling and training")]
+    ("unit", "words"),
+    [
+        ("epochs", "40 trained epochs"),
+        ("seconds", "40 seconds of compiling and training"),
+        ("process_seconds", "40 seconds from the start of its process"),
+    ],
 )
 def test_write_tables_names_the_budget(unit: str, words: str, tmp_path: Path) -> None:
     assert f"Each run could spend {words}." in markdown(SMALL, tmp_path, unit=unit)

@@ -70,7 +70,9 @@ def curves(axes: Axes, *, edges: bool = False) -> list[Line2D]:
     return [line for line in in_data if (line.get_alpha() is not None) == edges]
 
 
-@pytest.mark.parametrize(("unit", "starts", "rises"), [("epochs", 4.0, 8.0), ("seconds", 1.0, 3.0)])
+@pytest.mark.parametrize(
+    ("unit", "starts", "rises"), [("epochs", 4.0, 8.0), ("seconds", 1.0, 3.0), ("process_seconds", 1.0, 3.0)]
+)
 def test_best_so_far_line_is_the_median_step_of_the_budgets_unit(
     unit: str, starts: float, rises: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

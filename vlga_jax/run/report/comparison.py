@@ -25,8 +25,12 @@ from vlga_jax.run.report.statistics import (
     paired,
 )
 
-Unit = Literal["epochs", "seconds"]
-UNITS: dict[Unit, str] = {"epochs": "trained epochs", "seconds": "seconds of compiling and training"}
+Unit = Literal["epochs", "seconds", "process_seconds"]
+UNITS: dict[Unit, str] = {
+    "epochs": "trained epochs",
+    "seconds": "seconds of compiling and training",
+    "process_seconds": "seconds from the start of its process",
+}
 """What a budget is counted in."""
 
 
@@ -40,7 +44,7 @@ class RunRecord:
       test_accuracy: of the winner after its final training.
       num_parameters: of the winner.
       epochs: trained in the search, all networks together.
-      seconds: spent on compiling and training in the search.
+      seconds: spent on compiling and training in the search; all that its process took until then, where those count.
       epochs_saved: not trained because networks stopped early; not because the budget ended.
       points: after each newly trained network, in order: the epochs so far, and its fitness; NaN where it failed.
       times: the seconds so far, at each of `points`.

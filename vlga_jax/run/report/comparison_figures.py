@@ -34,6 +34,7 @@ Groups = Mapping[str, Sequence[RunRecord]]
 _SPENT = {
     "epochs": "epochs trained so far, all networks together",
     "seconds": "seconds of compiling and training so far",
+    "process_seconds": "seconds from the start of the search's process",
 }
 _NUM_PLACES = 401  # of the budget's grid
 _MOST_BANDS = 3  # more of them hide each other
@@ -140,7 +141,7 @@ def _best_curve(runs: Sequence[RunRecord], grid: Float[np.ndarray, " grid"], uni
 
 def _positions(run: RunRecord, unit: Unit) -> tuple[float, ...]:
     """What of the budget was spent after each newly trained network."""
-    return run.times if unit == "seconds" else tuple(epochs for epochs, _ in run.points)
+    return tuple(epochs for epochs, _ in run.points) if unit == "epochs" else run.times
 
 
 # ---- What was won ----
