@@ -2,17 +2,15 @@
 
 import ast
 import importlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from experiments import default
 from vlga_jax.checks import InputError
-from vlga_jax.config import configure_backend, help_text, read_command_line
+from vlga_jax.config import help_text, read_command_line
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,61 +247,3 @@ def test_read_command_line_of_a_misspelt_field_suggests_the_right_one() -> None:
 def test_help_text_names_both_flags_and_the_default_experiment() -> None:
     text = help_text(DEFAULT)
     assert "--config:" in text and "--workdir:" in text and "experiments/default.py" in "".join(text.split())
-
-
-@pytest.fixture
-def updated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What is set in JAX's configuration during the test, which stays as it was."""
-    values: dict[str, Any] = {}
-    monkeypatch.setattr(jax.config, "update", values.__setitem__)
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=2")
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
-    return values
-
-
-def test_configure_backend_keeps_what_the_user_set(updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
-    configure_backend(config_of("--config.fitness.deterministic=true"))
-
-    assert os.environ["XLA_FLAGS"] == "--xla_gpu_autotune_level=2 --xla_gpu_deterministic_ops=true"
-    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
-    assert "jax_compilation_cache_dir" not in updated
-
-
-def test_configure_backend_keeps_programs_in_the_users_cache(
-    updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    configure_backend(config_of("--config.fitness.deterministic=false"))
-    assert Path(updated["jax_compilation_cache_dir"]).is_relative_to(tmp_path)
-    assert updated["jax_persistent_cache_min_compile_time_secs"] == 0
-    assert "jax_compilation_cache_max_size" not in updated  # slow; the directory is trimmed instead
-
-
-def test_configure_backend_removes_old_programs(
-    updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("vlga_jax.config._CACHED_PROGRAM_BYTES", 1)
-    configure_backend(config_of())
-    programs = Path(updated["jax_compilation_cache_dir"])
-    programs.mkdir(parents=True)
-    (programs / "program-cache").write_bytes(b"xx")
-    configure_backend(config_of())
-    assert not list(programs.iterdir())
-
-
-def test_configure_backend_takes_most_of_a_gpus_memory(
-    updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del updated
-    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
-    configure_backend(config_of())
-    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.9"
-
-
-def test_configure_backend_pins_what_results_depend_on(updated: dict[str, Any]) -> None:
-    configure_backend(config_of())
-    pinned = {name: updated[name] for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")}
-    assert list(pinned.values()) == [False, "threefry2x32", True]

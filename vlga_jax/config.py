@@ -32,6 +32,8 @@ _PINNED = {
     "jax_threefry_partitionable": True,
 }
 _CACHED_PROGRAM_BYTES = 4 * 1024**3  # of one kind of processor
+# Of Python's lock, in seconds: how long whoever trains, records or writes waits for a thread that traces a program.
+_SWITCH_INTERVAL = 0.0005
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
@@ -126,6 +128,8 @@ def read_command_line(argv: Sequence[str], default_experiment: Path) -> CommandL
 def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memory: bool = True) -> None:
     """Sets what must be set before JAX first touches a device: its random numbers, kernels and compilation cache.
 
+    Also how soon threads give way to each other.
+
     Args:
       config: of the run.
       keep_memory: whether freed memory is kept for the next step, see `vlga_jax.training.memory`.
@@ -134,6 +138,7 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
 
     from vlga_jax.training.memory import keep_freed_memory
 
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     if keep_memory:
         keep_freed_memory()
     if config.fitness.deterministic:

@@ -65,7 +65,7 @@ def test_host_bytes_is_the_least_of_the_machines_and_the_containers(
     for path, text in zip(paths, texts, strict=False):
         path.write_text(text)
     monkeypatch.setattr(memory, "_CGROUP_LIMITS", tuple(paths))
-    assert memory.host_bytes() == expected
+    assert memory.host_bytes.__wrapped__() == expected
 
 
 def test_total_bytes_without_a_device_of_its_own_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """How much memory there is, how much a program needs, and how freed memory is used again."""
 
 import ctypes
+import functools
 import math
 import os
 from pathlib import Path
@@ -9,8 +10,6 @@ from typing import Any
 import jax
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-
-
 # glibc's mallopt(3)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -43,6 +42,7 @@ def program_bytes(compiled: Any) -> int:
     return sum(getattr(analysis, name) for name in sizes) - analysis.alias_size_in_bytes
 
 
+@functools.cache
 def host_bytes() -> int:
     """Returns the machine's memory, or the container's share of it; never what happens to be free."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]

@@ -125,6 +125,24 @@ def test_best_so_far_many_strategies_have_few_bands(
     assert ("the reference" in words(figure)) == (num_strategies > 1)
 
 
+def test_best_so_far_each_has_every_strategys_median_and_band(
+    make_records: MakeRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = drawn(make_records(5, 5), tmp_path, monkeypatch, budget=240.0)
+    (together,), panels = figures["best_so_far"].axes, figures["best_so_far_each"].axes
+    labels = [text.get_text().rsplit(" ", 1) for text in together.texts]  # from below, as the panels are not
+    named = [(axes.texts[0].get_text(), axes.texts[1].get_text().split()[0]) for axes in panels]
+    assert named == [(name, value) for name, value in reversed(labels)]
+    medians = {str(line.get_color()): np.asarray(line.get_ydata()) for line in curves(together)}
+    for (name, _), axes in zip(named, panels, strict=True):
+        *behind, own = sorted(curves(axes), key=lambda line: line.get_linewidth())
+        np.testing.assert_array_equal(own.get_ydata(), medians[str(own.get_color())])
+        assert [str(line.get_color()) for line in behind] == ([] if name == "vlga" else ["black"])
+        assert all(np.array_equal(line.get_ydata(), medians["black"], equal_nan=True) for line in behind)
+        assert len(axes.collections) == 1  # its band
+        assert (axes.get_xlim(), axes.get_ylim()) == (panels[0].get_xlim(), panels[0].get_ylim())
+
+
 def test_test_accuracy_rows_are_ordered_and_show_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn(SMALL, tmp_path, monkeypatch)["test_accuracy"]
     (axes,) = figure.axes
@@ -213,7 +231,7 @@ def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
     ]
     shown = CROSSOVERS[:num_strategies]
     figures = drawn(records, tmp_path, monkeypatch, budget=240.0, crossovers=shown)
-    assert tuple(figures) == NAMES
+    assert set(figures) == {*NAMES, *(["best_so_far_each"] if num_strategies > 3 else [])}
     for name, figure in figures.items():
         boxes = drawn_words(figure)
         assert len(boxes) > 6 + (len(shown) if name.startswith("generations") else num_strategies), name
@@ -227,22 +245,20 @@ def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
 def drawn_words(figure: Figure) -> list[tuple[Text, Bbox]]:
     renderer = FigureCanvasAgg(figure)
     renderer.draw()
-    (axes,) = figure.axes
     boxes = []
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if not (text.get_text() and text.get_visible()):
-            continue
-        # ticks that lie outside the axis are not drawn
-        for labels, limits, place in (
-            (axes.get_yticklabels(), axes.get_ylim(), text.get_position()[1]),
-            (axes.get_xticklabels(), axes.get_xlim(), text.get_position()[0]),
-        ):
-            if text in labels and not min(limits) <= place <= max(limits):
-                break
-        else:
+        if text.get_text() and text.get_visible() and not any(is_undrawn_tick(text, axes) for axes in figure.axes):
             boxes.append((text, text.get_window_extent(renderer.get_renderer())))
     return boxes
+
+
+def is_undrawn_tick(text: Text, axes: Axes) -> bool:
+    """Whether it is a label of a tick outside the axis."""
+    (x, y), (left, right), vertical = text.get_position(), axes.get_xlim(), axes.get_ylim()
+    if text in axes.get_xticklabels():
+        return not left <= x <= right
+    return text in axes.get_yticklabels() and not min(vertical) <= y <= max(vertical)
 
 
 PROGRAM = """

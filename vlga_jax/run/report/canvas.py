@@ -53,19 +53,37 @@ def page(
       height: of the axes with their labels, the words not counted.
       left, right: of the axes, what is kept for labels.
     """
+    figure, above = page_of_words(title, notes, width=width, height=height)
+    axes = add_axes(figure, left, above, width - left - right, height - 0.5)
+    return figure, axes
+
+
+def page_of_words(title: str, notes: Iterable[str], *, width: float, height: float) -> tuple["Figure", float]:
+    """Returns a figure with a title and notes, as in `page`, and how many inches they take from its top.
+
+    Args:
+      title: one line.
+      notes: stand below the title.
+      width: of the figure.
+      height: of what will be drawn below the words.
+    """
     from matplotlib.figure import Figure  # not pyplot, which keeps global state and may want a display
 
     lines = [line for note in notes for line in broken(note, width - 2 * _BESIDE_WORDS)]
     above = 0.6 + 0.18 * len(lines)
     height += above
     figure = Figure(figsize=(width, height))
-    axes = figure.add_axes(
-        (left / width, 0.5 / height, (width - left - right) / width, (height - 0.5 - above) / height)
-    )
     figure.text(_BESIDE_WORDS / width, 1 - 0.22 / height, title, fontsize=11, fontweight="bold")
     for place, line in enumerate(lines):
         figure.text(_BESIDE_WORDS / width, 1 - (0.43 + 0.18 * place) / height, line)
-    return figure, axes
+    return figure, above
+
+
+def add_axes(figure: "Figure", left: float, top: float, width: float, height: float) -> "Axes":
+    """Returns new axes of a figure; all in inches, `left` and `top` from the figure's edges."""
+    page_width, page_height = (float(inches) for inches in figure.get_size_inches())
+    bottom = page_height - top - height
+    return figure.add_axes((left / page_width, bottom / page_height, width / page_width, height / page_height))
 
 
 def broken(text: str, width: float) -> list[str]:

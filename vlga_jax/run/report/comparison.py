@@ -64,6 +64,9 @@ class RunRecord:
     generations: tuple[tuple[int, int, float, float], ...]
 
 
+Groups = Mapping[str, Sequence[RunRecord]]
+"""The runs of each strategy."""
+
 COLUMNS = (
     "strategy",
     "seed",
@@ -142,7 +145,7 @@ def budget_words(budget: float, unit: Unit) -> str:
     return f"{budget:,.12g} {UNITS[unit]}"
 
 
-def count_words(groups: Mapping[str, Sequence[RunRecord]]) -> str:
+def count_words(groups: Groups) -> str:
     """Returns how many seeds the strategies have, for a figure's note."""
     counts = sorted({len(runs) for runs in groups.values()})
     if len(counts) > 1:
@@ -160,7 +163,7 @@ def _mean(runs: Sequence[RunRecord], name: str) -> float:
     return float(np.mean([getattr(run, name) for run in runs]))
 
 
-def _to_csv(groups: Mapping[str, Sequence[RunRecord]]) -> str:
+def _to_csv(groups: Groups) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -171,7 +174,7 @@ def _to_csv(groups: Mapping[str, Sequence[RunRecord]]) -> str:
     return text.getvalue()
 
 
-def _to_markdown(groups: Mapping[str, Sequence[RunRecord]], *, budget: float, unit: Unit, reference: str) -> str:
+def _to_markdown(groups: Groups, *, budget: float, unit: Unit, reference: str) -> str:
     differences = _differences(groups, reference, "test_accuracy")
     lines = ["# Comparison of search strategies", "", f"Each run could spend {budget_words(budget, unit)}.", ""]
     lines += _table(groups, differences, reference)
@@ -180,9 +183,7 @@ def _to_markdown(groups: Mapping[str, Sequence[RunRecord]], *, budget: float, un
     return "\n".join(lines) + "\n"
 
 
-def _table(
-    groups: Mapping[str, Sequence[RunRecord]], differences: Mapping[str, Difference], reference: str
-) -> list[str]:
+def _table(groups: Groups, differences: Mapping[str, Difference], reference: str) -> list[str]:
     adjusted = dict(zip(differences, holm([each.p_value for each in differences.values()]), strict=True))
     of_fitness = _differences(groups, reference, "best_fitness")
     numbers = ("test accuracy", "best fitness", f"difference to {reference}", "adjusted p", "and in fitness")
@@ -210,7 +211,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _differences(groups: Mapping[str, Sequence[RunRecord]], reference: str, value: str) -> dict[str, Difference]:
+def _differences(groups: Groups, reference: str, value: str) -> dict[str, Difference]:
     """The other strategies' differences to the reference in a value, where they have a seed in common."""
     by_seed = {name: {run.seed: getattr(run, value) for run in runs} for name, runs in groups.items()}
     return {
@@ -229,7 +230,7 @@ def _p_words(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _method(groups: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+def _method(groups: Groups) -> list[str]:
     """What the columns are and how their intervals are made."""
     fewest = min(map(len, groups.values()))
     intervals = (
@@ -273,7 +274,7 @@ def _significance(differences: Mapping[str, Difference], reference: str) -> str:
     return note
 
 
-def _missing(groups: Mapping[str, Sequence[RunRecord]]) -> str:
+def _missing(groups: Groups) -> str:
     """Which seeds some strategies lack."""
     have = {name: {run.seed for run in runs} for name, runs in groups.items()}
     seeds = set().union(*have.values())

@@ -4,7 +4,7 @@ Equal records give equal bytes, whatever their order.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,32 +12,15 @@ import numpy as np
 
 from vlga_jax.checks import InputError
 from vlga_jax.run.report import canvas
-from vlga_jax.run.report.comparison import (
-    RunRecord,
-    Unit,
-    budget_words,
-    count_words,
-    interval_words,
-    ranked,
-)
+from vlga_jax.run.report.budget_figures import draw_best_so_far
+from vlga_jax.run.report.comparison import Groups, RunRecord, Unit, budget_words, count_words, interval_words, ranked
 from vlga_jax.run.report.generation_figures import draw_generations
-from vlga_jax.run.report.lines import End, Mark, draw_curve, end_label, label_ends, make_marks, page_with_labels
-from vlga_jax.run.report.statistics import Band, band, best_so_far, bootstrap_mean
-from vlga_jax.shapes import Float
+from vlga_jax.run.report.lines import make_marks
+from vlga_jax.run.report.statistics import bootstrap_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Groups = Mapping[str, Sequence[RunRecord]]
-
-_SPENT = {
-    "epochs": "epochs trained so far, all networks together",
-    "seconds": "seconds of compiling and training so far",
-    "process_seconds": "seconds from the start of the search's process",
-}
-_NUM_PLACES = 401  # of the budget's grid
-_MOST_BANDS = 3  # more of them hide each other
 
 
 def write_comparison_figures(
@@ -50,6 +33,8 @@ def write_comparison_figures(
     crossovers: tuple[str, ...] = (),
 ) -> list[Path]:
     """Returns the files written: best_so_far, test_accuracy, generations_average and generations_best, .svg and .png.
+
+    With more than three strategies there is best_so_far_each, too.
 
     Args:
       records: the runs, in any order; at least one.
@@ -71,77 +56,13 @@ def write_comparison_figures(
     directory.mkdir(parents=True, exist_ok=True)
     with canvas.style():
         figures = {
-            "best_so_far": _draw_best_so_far(groups, marks, budget, unit, reference),
+            **draw_best_so_far(groups, marks, budget=budget, unit=unit, reference=reference),
             "test_accuracy": _draw_test_accuracy(groups, budget, unit, reference),
         }
         for name in ("average", "best") if crossovers else ():
             shown = {strategy: groups[strategy] for strategy in crossovers}
             figures[f"generations_{name}"] = draw_generations(shown, marks, name, reference)
         return [path for name, figure in figures.items() for path in canvas.write(figure, directory, name)]
-
-
-# ---- What a budget buys ----
-
-
-def _draw_best_so_far(groups: Groups, marks: Mapping[str, Mark], budget: float, unit: Unit, reference: str) -> "Figure":
-    grid = np.linspace(0.0, budget, _NUM_PLACES)
-    curves = {name: _best_curve(runs, grid, unit) for name, runs in groups.items()}
-    last = {name: float(curve.median[-1]) for name, curve in curves.items()}
-    drawn = sorted((name for name in groups if not math.isnan(last[name])), key=lambda name: -last[name])
-    banded = [reference, *[name for name in drawn if name != reference]][: 2 if len(drawn) > _MOST_BANDS else None]
-    banded = [name for name in banded if not math.isnan(curves[name].high[-1])]
-    ends = [End(name, end_label(name, last[name]), budget, last[name]) for name in drawn]
-    notes = _best_so_far_notes(groups, drawn, banded, budget, unit, reference)
-    figure, axes = page_with_labels("Best fitness so far", notes, [end.label for end in ends], width=5.6, height=3.4)
-    tenth = _NUM_PLACES // 10
-    for place, name in enumerate(drawn):
-        mark_every = (tenth // 2 + place * 7 % tenth, tenth)  # markers of different lines stand apart
-        with_band = name in banded
-        draw_curve(axes, grid, curves[name], marks[name], with_band=with_band, stepped=True, mark_every=mark_every)
-    axes.set_xlim(0.0, budget)
-    axes.set_xlabel(_SPENT[unit])
-    bottom = min((float(np.nanmin(curves[name].median[tenth:])) for name in drawn), default=0.0)
-    top = max([*last.values(), *(float(curves[name].high[-1]) for name in banded)] if drawn else [1.0])
-    canvas.draw_fitness_axis(axes, bottom, top, label="best fitness so far (validation accuracy)")
-    label_ends(axes, ends, marks, bold=reference)
-    return figure
-
-
-def _best_so_far_notes(
-    groups: Groups, drawn: Sequence[str], banded: Sequence[str], budget: float, unit: Unit, reference: str
-) -> list[str]:
-    notes = ["line: median over seeds; at its end: name and last median"]
-    if banded:
-        notes.append(f"band: 95 % bootstrap interval of the median, of {' and '.join(banded)}")
-    if len(groups) > 1:
-        notes.append(f"bold: {reference}, the reference")
-    notes.append(f"{count_words(groups)}; budget: {budget_words(budget, unit)}")
-    notes.append("the vertical axis begins at the lowest median after a tenth of the budget")
-    if absent := [name for name in groups if name not in drawn]:
-        notes.append(f"not drawn, since a seed has no fitness within the budget: {', '.join(absent)}")
-    late = [_positions(run, unit)[-1:] for runs in groups.values() for run in runs]
-    if num_late := sum(last > budget for positions in late for last in positions):
-        notes.append(f"not drawn: what {num_late} of {len(late)} runs reached after the budget")
-    return notes
-
-
-def _best_curve(runs: Sequence[RunRecord], grid: Float[np.ndarray, " grid"], unit: Unit) -> Band:
-    """The best fitness so far over seeds; NaN as long as one of them has none, lest the line change its seeds."""
-    curves = np.stack(
-        [
-            best_so_far(
-                [(at, fitness) for at, (_, fitness) in zip(_positions(run, unit), run.points, strict=True)], grid
-            )
-            for run in runs
-        ]
-    )
-    curves[:, np.any(np.isnan(curves), axis=0)] = np.nan
-    return band(curves)
-
-
-def _positions(run: RunRecord, unit: Unit) -> tuple[float, ...]:
-    """What of the budget was spent after each newly trained network."""
-    return tuple(epochs for epochs, _ in run.points) if unit == "epochs" else run.times
 
 
 # ---- What was won ----

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlga_jax.run.report import canvas
-from vlga_jax.run.report.comparison import RunRecord, count_words
+from vlga_jax.run.report.comparison import Groups, RunRecord, count_words
 from vlga_jax.run.report.lines import End, Mark, draw_curve, end_label, label_ends, page_with_labels
 from vlga_jax.run.report.statistics import Band, band
 from vlga_jax.shapes import Bool
@@ -22,9 +22,7 @@ Course = tuple[Band, Bool[np.ndarray, " places"]]
 """The band over seeds of each generation, and where all seeds are in it."""
 
 
-def draw_generations(
-    groups: Mapping[str, Sequence[RunRecord]], marks: Mapping[str, Mark], name: str, reference: str
-) -> "Figure":
+def draw_generations(groups: Groups, marks: Mapping[str, Mark], name: str, reference: str) -> "Figure":
     """Returns the figure of the average or best fitness of each generation, one line for each strategy.
 
     Args:
@@ -59,9 +57,7 @@ def draw_generations(
     return figure
 
 
-def _notes(
-    groups: Mapping[str, Sequence[RunRecord]], courses: Mapping[str, Course], name: str, reference: str
-) -> list[str]:
+def _notes(groups: Groups, courses: Mapping[str, Course], name: str, reference: str) -> list[str]:
     notes = [f"line: median over seeds of each generation's {name}; at its end: name and last median of all seeds"]
     if any(len(runs) > 1 for runs in groups.values()):
         notes.append("band: 95 % bootstrap interval of the median")
