@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()  # vlga_jax/training/data
     config.data.name = "cifar10"  # digits, npz, or any tensorflow-datasets image classification set
     config.data.dir = ""  # where it lies; empty is the library's own place
-    config.data.num_train_examples = 0  # validation included, 0 is all
+    config.data.num_train_examples = 0  # the first so many, validation included; 0 is all
     config.data.num_test_examples = 0  # 0 is all
     config.data.validation_fraction = 0.1  # of the training examples, held out
     config.data.split_seed = 0  # of the stratified split; not the run's seed, so that runs compare
@@ -107,7 +107,9 @@ def vlga() -> ConfigDict:
     search.parent_selection = "softmax"  # fitness-weighted; or uniform
     search.parent_temperature = 0.1  # accuracy; of the softmax
     search.winner = "last_phase"  # trained to convergence; or best_phase
-    search.winner_tolerance = 0.0  # accuracy; with best_phase: the first phase within it of the best wins
+    search.winner_tolerance = (
+        0.0  # accuracy; with best_phase: the first phase whose best is so close to the best
+    )
     search.weight_transfer = True  # inherited blocks are frozen; False trains every network whole, from fresh weights
     search.fine_tuning_rate = 0.0  # of the learning rate; a phase's best trains on, whole, at its end; 0 is never
     return search

@@ -66,7 +66,7 @@ def _measure(arguments: flags.FlagValues) -> int:
     config.data.num_train_examples = 10_000
     images = choose_images(config, arguments.data_dir)
     if images == "random" and whole:
-        remedy = "must name CIFAR-10; `python -m vlga_jax.training.data prepare cifar10 --npz` makes it"
+        remedy = "must name CIFAR-10; `python -m vlga_jax.training.data prepare cifar10 --dir=data/tfds --npz` makes it"
         raise InputError("--data_dir", arguments.data_dir, remedy)
     config.data.dir = str(Path(config.data.dir).absolute())
     workdir = Path(arguments.workdir or ("runs/headline" if whole else "runs/headline-small")).absolute()

@@ -57,6 +57,15 @@ def test_load_training_data_npz_first_examples_leave_later_parts_unread(parts):
     assert len(data.train_labels) + len(data.validation_labels) == 9
 
 
+def test_load_training_data_npz_of_one_class_raises_input_error(parts):
+    """Images that were written class after class, of which a search takes the first."""
+    np.savez(parts / "train-00000.npz", images=np.zeros((12, 6, 5, 3), np.uint8), labels=np.repeat([1, 2], 6))
+    assert len(load_training_data(config(parts, num_train_examples=7)).train_labels) == 5
+    with pytest.raises(InputError, match="all 6 examples are of class bee; .* shuffle") as caught:
+        load_training_data(config(parts, num_train_examples=6))
+    assert caught.value.field == "config.data.num_train_examples"
+
+
 def test_load_test_data_npz_returns_test_parts(parts):
     images, labels = load_test_data(config(parts, num_test_examples=4))
     np.testing.assert_array_equal(images, part_images(parts, "test-00000.npz")[:4])

@@ -46,12 +46,16 @@ def load_training_data(config: DataConfig) -> TrainingData:
       config: which set, how much of it, how it is split.
 
     Raises:
-      InputError: the set is missing, unknown or unfit, or has too few examples.
+      InputError: the set is missing, unknown or unfit, has too few examples, or all are of one class.
     """
     examples = _read(config, "train")
     num_classes, num_examples = len(examples.class_names), len(examples.labels)
     if num_examples < 2 * num_classes:
         remedy = f"{num_examples} examples are too few for {num_classes} classes; give at least {2 * num_classes}"
+        raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
+    if len(only := np.unique(examples.labels)) == 1:
+        name = examples.class_names[int(only[0])]
+        remedy = f"all {num_examples} examples are of class {name}; the first are taken, so shuffle the set or ask for more"
         raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
     kept, held_out = stratified_indices(examples.labels, config.validation_fraction, config.split_seed)
     arrays = (
