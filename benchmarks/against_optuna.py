@@ -34,8 +34,9 @@ from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import parse_comparison, record_from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import RunConfig
-from vlga_jax.run.report.comparison import RunRecord, write_tables
+from vlga_jax.run.report.comparison import write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
+from vlga_jax.run.report.records import RunRecord
 from vlga_jax.training.data import load_test_data, load_training_data
 
 _FLAGS = flags.FlagValues()

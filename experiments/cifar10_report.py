@@ -2,9 +2,9 @@
 
     python main.py --config=experiments/cifar10_report.py --workdir=runs/cifar10_report
 
-Cost: 10 individuals x 3 generations x 5 phases, three epochs each (about 91 trainings; before the modification 3.65 h in
-their notebook), at full resolution throughout. Not measured on a GPU yet. Their fitness was test accuracy, a leak; here
-it is validation accuracy.
+Cost: 10 individuals x 3 generations x 5 phases, three epochs each (about 91 trainings; before the modification 3.65 h
+in their notebook), at full resolution throughout. Not measured on a GPU yet. Their fitness was test accuracy, a leak;
+here it is validation accuracy.
 """
 
 from ml_collections import ConfigDict

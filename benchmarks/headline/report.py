@@ -12,7 +12,7 @@ from benchmarks.headline.pieces import DETERMINISM, MATRIX_RATE, ROWS, Piece, Ro
 from benchmarks.headline.state import State
 from vlga_jax.network.spec import from_json
 from vlga_jax.run.history import write_atomically
-from vlga_jax.run.report.comparison import interval_words
+from vlga_jax.run.report.records import interval_words
 from vlga_jax.run.report.statistics import Interval, bootstrap_mean, paired
 
 _HEADER = ("", "seeds", "networks", "best fitness", "test accuracy", "mirrored, too", "minutes", "published, or aim")

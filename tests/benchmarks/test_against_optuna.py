@@ -16,7 +16,7 @@ from vlga_jax.evolution.aging import SearchConfig as AgingConfig
 from vlga_jax.evolution.vlga import SearchConfig as VLGAConfig
 from vlga_jax.run.comparing import parse_comparison
 from vlga_jax.run.laboratory import RunConfig
-from vlga_jax.run.report.comparison import RunRecord
+from vlga_jax.run.report.records import RunRecord
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "against_optuna"
 
@@ -80,13 +80,20 @@ def test_require_same_refuses_a_result_of_something_else(field: str, value: obje
         against_optuna.require_same(Path("aging-0.json"), {"seconds": 30.0, "rungs": [1, 2], field: value}, asked)
 
 
-def test_results_that_are_kept_are_of_what_the_experiment_asks_now() -> None:
+def test_results_that_are_kept_are_of_what_the_experiment_asks_now(ours: list[RunConfig]) -> None:
     comparison = parse_comparison(compare_optuna.get_config().to_dict())
     for name in comparison.strategies:
         config = comparison.run_config(name, 0)
         asked = {group: dataclasses.asdict(getattr(config, group)) for group in against_optuna._ASKED}
         for kept in sorted(RESULTS.glob(f"{name}-*.json")):
             against_optuna.require_same(kept, json.loads(kept.read_text())["asked"], asked)
+    seeds = range(len(list(RESULTS.glob("vlga-*.json"))))
+    for seed in seeds:
+        job = json.loads((RESULTS / f"optuna-{seed}.job.json").read_text())
+        assert job == json.loads(json.dumps(make_job(ours, Path("images.npz"), seed, job["budget_seconds"])))
+    sides = (*comparison.strategies, "optuna")
+    expected = {f"{side}-{seed}.json" for side in sides for seed in seeds}
+    assert {path.name for path in RESULTS.glob("*.json")} == expected | {f"optuna-{seed}.job.json" for seed in seeds}
 
 
 def test_optuna_record_has_a_point_for_each_complete_trial_at_the_epochs_of_all_before() -> None:

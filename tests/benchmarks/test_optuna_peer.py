@@ -1,4 +1,4 @@
-"""The parts of the Optuna peer that need no PyTorch; the rest runs in an environment that the tests do not have."""
+"""The parts of the Optuna peer that need no PyTorch; test_optuna_peer_training.py has the rest."""
 
 import ast
 import copy

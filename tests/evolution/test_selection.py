@@ -118,6 +118,14 @@ def test_parent_log_weights_give_softmax_of_fitness_over_temperature() -> None:
     np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum(), rtol=2e-6)
 
 
+def test_parent_log_weights_of_a_failure_are_no_higher_than_of_one_that_stopped_early() -> None:
+    # What a strategy is told of networks that stopped lies below 0, see vlga_jax/fitness/stopping.py.
+    fitness = jnp.array([0.9, -1.5, NAN, -3.5])
+    survives = jnp.array([True, True, True, False])
+    weights = np.exp(parent_log_weights(fitness, survives, temperature=1.0))
+    np.testing.assert_allclose(weights, [1, math.exp(-2.4), math.exp(-2.4), 0], rtol=2e-6)
+
+
 def test_parent_log_weights_of_raw_accuracies_are_almost_uniform() -> None:
     weights = np.exp(parent_log_weights(jnp.array([0.5, 0.6]), jnp.array([True, True]), temperature=1.0))
     assert weights[1] / weights[0] == pytest.approx(1.105, abs=0.001)  # protocol.md, section 2: about 1.1

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from experiments import default
+from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,3 +146,26 @@ def ledger_rows() -> LedgerRows:
                 return {row[0]: row for row in database.execute("SELECT * FROM evaluations")}
 
     return read
+
+
+@dataclasses.dataclass
+class Interruption:
+    """Counts the evaluations that are recorded; one of them, counted from 1, is interrupted before it is."""
+
+    count: int = 0
+    at: int = 0
+
+
+@pytest.fixture
+def interruption(monkeypatch: pytest.MonkeyPatch) -> Interruption:
+    """Returns what says when Ctrl-C comes; never, at first."""
+    interruption, record = Interruption(), Ledger.record
+
+    def recorded(*arguments: Any) -> None:
+        interruption.count += 1
+        if interruption.count == interruption.at:
+            raise KeyboardInterrupt
+        record(*arguments)
+
+    monkeypatch.setattr(Ledger, "record", recorded)
+    return interruption

@@ -76,6 +76,19 @@ def test_compare_to_the_end_gives_every_strategy_the_same_budget_and_is_read_whe
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
 
 
+def test_compare_that_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, interruption: Any) -> None:
+    config = tiny()
+    config.compare.num_seeds = 1
+    comparison = parse_comparison(config.to_dict())
+    compare(comparison, tmp_path / "undisturbed")
+    interruption.at, interruption.count = interruption.count - 1, 0
+    with pytest.raises(KeyboardInterrupt):
+        compare(comparison, tmp_path / "interrupted")
+    assert not (tmp_path / "interrupted" / "comparison.md").exists()
+    compare(comparison, tmp_path / "interrupted")
+    assert tree(tmp_path / "interrupted") == tree(tmp_path / "undisturbed")
+
+
 def test_compare_with_more_seeds_adds_to_what_is_there(tmp_path: Path) -> None:
     config = tiny()
     config.strategies = ConfigDict({"random_search": config.strategies.random_search})

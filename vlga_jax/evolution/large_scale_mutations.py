@@ -71,7 +71,11 @@ def identity(key: PRNGKeyArray, parent: Individual, space: SearchSpace) -> Indiv
 
 
 def reset_weights(key: PRNGKeyArray, parent: Individual, space: SearchSpace) -> Individual:
-    """Returns the parent's network, to be trained from fresh weights."""
+    """Returns the parent's network, to be trained from fresh weights.
+
+    A request names its randomness, so the fresh weights are the same each time: of a parent that inherited nothing the
+    child is its equal, and is not trained again. The paper draws anew.
+    """
     return dataclasses.replace(parent, sources=None)
 
 

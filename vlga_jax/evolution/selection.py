@@ -44,7 +44,7 @@ def parent_log_weights(
     """Returns log weights with which survivors become parents, 0 for the fittest; -inf for all others.
 
     Args:
-      fitness: NaN counts as 0, the worst.
+      fitness: NaN counts as 0, or as the lowest survivor's where that is less, as of those that stopped early.
       survives: who may be a parent.
       temperature: in fitness units, above 0; weights are exp(fitness / temperature), and infinity makes them equal.
 
@@ -52,7 +52,9 @@ def parent_log_weights(
       The report's "modified crossover" is softmax(fitness), temperature 1; Xiao et al. 2020 choose uniformly.
     """
     assert_equal_shape([fitness, survives])
-    known = jnp.nan_to_num(fitness)
+    failed = jnp.isnan(fitness)
+    worst = jnp.min(fitness, where=survives & ~failed, initial=0.0)
+    known = jnp.where(failed, worst, fitness)
     # Relative to the fittest: float32 has no room for noise beside fitness / temperature if the temperature is small.
     best = jnp.max(known, where=survives, initial=-jnp.inf)
     return jnp.where(survives, (known - best) / temperature, -jnp.inf)

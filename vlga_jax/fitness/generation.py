@@ -27,7 +27,8 @@ class BudgetConfig:
     Attributes:
       epochs: that networks begin, over all different ones of the search: the epoch in which one fails counts, those it
         does not come to do not, and one that is rejected counts nothing. One whose weights were deleted, and which is
-        trained again because an heir needs them after all, counts again.
+        trained again because an heir needs them after all, counts again; a search ends before it begins what it cannot
+        afford, though something cheaper may come later.
       seconds: that evaluations took, one after the other; a network that is not evaluated by then does not count. The
         results then depend on the machine, and are replayed from the ledger.
     """

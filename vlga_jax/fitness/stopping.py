@@ -21,7 +21,8 @@ class StoppingConfig:
 
     Attributes:
       rungs: epochs after which only the better half of the generation's new networks goes on (synchronous successive
-        halving: Jamieson & Talwalkar 2016, "Non-stochastic best arm identification"); empty is none.
+        halving: Jamieson & Talwalkar 2016, "Non-stochastic best arm identification"); empty is none. Halves are rounded
+        up, so one of one and two of three go on: little is saved where a generation has few new networks.
       reference_quantile: of the accuracies of the phase's generation before after the same epoch; a network below it
         stops. Judged after every epoch; 0 is never. A phase's first generation has no reference.
     """

@@ -44,7 +44,10 @@ class FixedLength:
 
     @functools.cached_property
     def free(self) -> np.ndarray:
-        """Which genes of a row may change, bool `[row]`: not those of the length, and inherited ones only once."""
+        """Which genes of a row may change, bool `[row]`: not those of the length, and inherited ones only once.
+
+        Those of a second convolution that the last block does not have may, though they decide nothing.
+        """
         free = np.stack([self.space.free(min(block, 1)) for block in range(self.num_blocks)])
         free[:, self.space.place(_SECOND)] = False
         return free.reshape(-1)

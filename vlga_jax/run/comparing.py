@@ -16,8 +16,9 @@ from vlga_jax.checks import InputError, knob, parse
 from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
-from vlga_jax.run.report.comparison import RunRecord, write_tables
+from vlga_jax.run.report.comparison import write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
+from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.search import SearchResult
 from vlga_jax.run.tracking import NullListener, scores
 
@@ -28,7 +29,8 @@ class CompareConfig:
 
     Attributes:
       budget_epochs: of training, for each search; 0 if the budget is in seconds.
-      budget_seconds: of evaluations, likewise.
+      budget_seconds: of evaluations, likewise. Strategies share compiled programs, so who runs later has fewer to
+        compile; for seconds that compare, run each with `only` and an empty JAX_COMPILATION_CACHE_DIR.
       only: strategies that run, the reference among them; empty is all.
       reference: the strategy that the others are compared with.
       crossovers: strategies in the report's two figures.

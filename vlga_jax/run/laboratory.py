@@ -36,7 +36,7 @@ _SHARED: Mapping[str, Sequence[str]] = {
         *("max_seconds", "max_parameters", "max_flops"),
     ),
 }
-_NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
+NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def parse_config(values: Mapping[str, Any]) -> RunConfig:
     if isinstance(search, Mapping):
         file = search.get("strategy", "")
         names = [module.name for module in pkgutil.iter_modules(evolution.__path__)]
-        strategies = [name for name in names if name not in _NO_STRATEGIES]
+        strategies = [name for name in names if name not in NO_STRATEGIES]
         if file not in strategies:
             raise InputError("config.search.strategy", file, f"must be one of {', '.join(strategies)}")
     config = parse(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vlga_jax.run.report.comparison import RunRecord
+from vlga_jax.run.report.records import RunRecord
 
 MakeRecords = Callable[..., list[RunRecord]]
 

@@ -19,8 +19,8 @@ from matplotlib.transforms import Bbox
 
 from vlga_jax.checks import InputError
 from vlga_jax.run.report import canvas
-from vlga_jax.run.report.comparison import RunRecord
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
+from vlga_jax.run.report.records import RunRecord
 
 MakeRecords = Callable[..., list[RunRecord]]
 NAMES = ("best_so_far", "test_accuracy", "generations_average", "generations_best")
@@ -160,6 +160,21 @@ def test_test_accuracy_rows_are_ordered_and_show_every_seed(tmp_path: Path, monk
     assert "n = 2 to 3 seeds" in words(figure)
 
 
+def test_test_accuracy_of_a_strategy_far_below_leaves_the_axis_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = [run(name, seed, 0.5, 0.9 + 0.02 * seed) for name in ("vlga", "aging") for seed in range(2)]
+    far = [run("large_scale", seed, 0.5, 0.2 + 0.2 * seed) for seed in range(2)]
+    figure = drawn([*near, *far], tmp_path, monkeypatch)["test_accuracy"]
+    assert figure.axes[0].get_xlim()[0] == 0.9
+    assert "arrow: more of large_scale lies left of the axis" in words(figure)
+    assert any(text.get_text().startswith("0.3000") for text in figure.axes[0].texts)
+    for lowest, others in ((0.89, near), (0.2, near[:2])):  # not far enough; nobody to leave the axis to
+        some = [*others, *(run("large_scale", seed, 0.5, lowest) for seed in range(2))]
+        figure = drawn(some, tmp_path, monkeypatch)["test_accuracy"]
+        assert "arrow" not in words(figure) and figure.axes[0].get_xlim()[0] < lowest
+
+
 @pytest.mark.parametrize(("name", "values"), [("average", [0.125, 0.375]), ("best", [0.25, 0.75])])
 def test_generations_line_is_the_median_of_each_generation(
     name: str, values: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -264,7 +279,7 @@ def is_undrawn_tick(text: Text, axes: Axes) -> bool:
 PROGRAM = """
 import random, sys
 from pathlib import Path
-from vlga_jax.run.report.comparison import RunRecord
+from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 early = [name for name in sys.modules if name.startswith("matplotlib")]
 records = [

@@ -14,6 +14,7 @@ from vlga_jax.run.report.statistics import (
     bootstrap_mean,
     holm,
     paired,
+    repeat_interval,
     signed_rank_p_value,
 )
 
@@ -82,6 +83,21 @@ def test_bootstrap_mean_any_values_stays_among_them_and_repeats(values: list[flo
 def test_bootstrap_mean_of_nothing_finite_raises(values: list[float]) -> None:
     with pytest.raises(ValueError, match="cannot average"):
         bootstrap_mean(values)
+
+
+def test_repeat_interval_worked_by_hand() -> None:
+    # s = sqrt(5/3) and t = 3.182 for three degrees of freedom: 3.182 * 1.291 * sqrt(1/2) = 2.905.
+    np.testing.assert_allclose(repeat_interval([1.0, 2.0, 3.0, 4.0]), [-0.405, 5.405], atol=1e-3)
+    assert repeat_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert all(math.isnan(end) for end in repeat_interval([0.5]))
+
+
+def test_repeat_interval_holds_the_mean_of_as_many_others_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(0).normal(0.5, 0.1, (4000, 2, 5))
+    intervals = np.array([repeat_interval(first) for first, _ in draws])
+    others = draws[:, 1].mean(axis=1)
+    share = np.mean((intervals[:, 0] <= others) & (others <= intervals[:, 1]))
+    assert abs(share - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
 
 
 @pytest.mark.parametrize(("num_seeds", "low", "high"), [(3, 0, 2), (5, 0, 4), (9, 1, 7), (21, 6, 14)])

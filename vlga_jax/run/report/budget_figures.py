@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlga_jax.run.report import canvas
-from vlga_jax.run.report.comparison import Groups, RunRecord, Unit, budget_words, count_words, interval_words
 from vlga_jax.run.report.lines import End, Mark, draw_curve, end_label, label_ends, page_with_labels
+from vlga_jax.run.report.records import Groups, RunRecord, Unit, budget_words, count_words, interval_words
 from vlga_jax.run.report.statistics import Band, Interval, band, best_so_far
 from vlga_jax.shapes import Float
 

@@ -4,17 +4,15 @@ Equal records give equal bytes, whatever their order.
 """
 
 import csv
-import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from vlga_jax.checks import InputError
 from vlga_jax.run.history import write_atomically
+from vlga_jax.run.report.records import Groups, RunRecord, Unit, budget_words, interval_words, mean, ranked
 from vlga_jax.run.report.statistics import (
     LEAST_FOR_BCA,
     NUM_RESAMPLES,
@@ -23,49 +21,8 @@ from vlga_jax.run.report.statistics import (
     bootstrap_mean,
     holm,
     paired,
+    repeat_interval,
 )
-
-Unit = Literal["epochs", "seconds", "process_seconds"]
-UNITS: dict[Unit, str] = {
-    "epochs": "trained epochs",
-    "seconds": "seconds of compiling and training",
-    "process_seconds": "seconds from the start of its process",
-}
-"""What a budget is counted in."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunRecord:
-    """One run: one strategy with one seed.
-
-    Attributes:
-      strategy, seed: name the run; no two runs of a comparison share both.
-      best_fitness: highest validation accuracy in the search.
-      test_accuracy: of the winner after its final training.
-      num_parameters: of the winner.
-      epochs: trained in the search, all networks together.
-      seconds: spent on compiling and training in the search; all that its process took until then, where those count.
-      epochs_saved: not trained because networks stopped early; not because the budget ended.
-      points: after each newly trained network, in order: the epochs so far, and its fitness; NaN where it failed.
-      times: the seconds so far, at each of `points`.
-      generations: phase and generation, from 0, with the average and the best fitness of its individuals.
-    """
-
-    strategy: str
-    seed: int
-    best_fitness: float
-    test_accuracy: float
-    num_parameters: int
-    epochs: int
-    seconds: float
-    epochs_saved: int
-    points: tuple[tuple[float, float], ...]
-    times: tuple[float, ...]
-    generations: tuple[tuple[int, int, float, float], ...]
-
-
-Groups = Mapping[str, Sequence[RunRecord]]
-"""The runs of each strategy."""
 
 COLUMNS = (
     "strategy",
@@ -115,54 +72,6 @@ def write_tables(
     return [directory / name for name in contents]
 
 
-def ranked(records: Sequence[RunRecord], reference: str) -> dict[str, list[RunRecord]]:
-    """Returns each strategy's runs by seed, the strategy with the highest mean test accuracy first.
-
-    Raises:
-      ValueError: there are no runs, two share strategy and seed, or one has no finite result or too few times.
-      InputError: no run has the strategy `reference`.
-    """
-    if not records:
-        raise ValueError("there is nothing to compare: records is empty")
-    groups: dict[str, list[RunRecord]] = {}
-    for record in sorted(records, key=lambda record: (record.strategy, record.seed)):
-        name = f"{record.strategy} with seed {record.seed}"
-        runs = groups.setdefault(record.strategy, [])
-        if runs and runs[-1].seed == record.seed:
-            raise ValueError(f"{name} is there twice; give each run once")
-        if not (math.isfinite(record.best_fitness) and math.isfinite(record.test_accuracy)):
-            raise ValueError(f"{name} has no result: {record.best_fitness=}, {record.test_accuracy=}")
-        if len(record.points) != len(record.times):
-            raise ValueError(f"{name} has {len(record.points)} points and {len(record.times)} times")
-        runs.append(record)
-    if reference not in groups:
-        raise InputError("reference", reference, f"no run has this strategy; use one of {', '.join(groups)}")
-    return dict(sorted(groups.items(), key=lambda group: -_mean(group[1], "test_accuracy")))  # sorted is stable
-
-
-def budget_words(budget: float, unit: Unit) -> str:
-    """Returns a budget with its unit."""
-    return f"{budget:,.12g} {UNITS[unit]}"
-
-
-def count_words(groups: Groups) -> str:
-    """Returns how many seeds the strategies have, for a figure's note."""
-    counts = sorted({len(runs) for runs in groups.values()})
-    if len(counts) > 1:
-        return f"n = {counts[0]} to {counts[-1]} seeds"
-    return f"n = {counts[0]} seed{'s' if counts[0] > 1 else ''}" + (" each" if len(groups) > 1 else "")
-
-
-def interval_words(interval: Interval, *, sign: bool = False) -> str:
-    """Returns a mean with its interval, where it has one: 0.9531 [0.9480, 0.9580]."""
-    mean, low, high = (f"{value:{'+' if sign else ''}.4f}" for value in interval)
-    return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
-
-
-def _mean(runs: Sequence[RunRecord], name: str) -> float:
-    return float(np.mean([getattr(run, name) for run in runs]))
-
-
 def _to_csv(groups: Groups) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -186,7 +95,14 @@ def _to_markdown(groups: Groups, *, budget: float, unit: Unit, reference: str) -
 def _table(groups: Groups, differences: Mapping[str, Difference], reference: str) -> list[str]:
     adjusted = dict(zip(differences, holm([each.p_value for each in differences.values()]), strict=True))
     of_fitness = _differences(groups, reference, "best_fitness")
-    numbers = ("test accuracy", "best fitness", f"difference to {reference}", "adjusted p", "and in fitness")
+    numbers = (
+        "test accuracy",
+        "a repeat's",
+        "best fitness",
+        f"difference to {reference}",
+        "adjusted p",
+        "and in fitness",
+    )
     header = ("strategy", "n", *numbers, "epochs", "epochs saved", "seconds")
     lines = [_row(header), _row(["---", *["---:"] * (len(header) - 1)])]
     for strategy, runs in groups.items():
@@ -194,14 +110,17 @@ def _table(groups: Groups, differences: Mapping[str, Difference], reference: str
         if strategy in differences:
             words, words_of_fitness = (_difference_words(of[strategy], len(runs)) for of in (differences, of_fitness))
             compared = words, _p_words(adjusted[strategy]), words_of_fitness
+        accuracies = [run.test_accuracy for run in runs]
         cells = (
             f"**{strategy}** (reference)" if strategy == reference else strategy,
             f"{len(runs)}",
-            *(interval_words(bootstrap_mean([getattr(run, name) for run in runs])) for name in _AVERAGED),
+            interval_words(bootstrap_mean(accuracies)),
+            _repeat_words(accuracies),
+            interval_words(bootstrap_mean([run.best_fitness for run in runs])),
             *compared,
-            f"{_mean(runs, 'epochs'):,.0f}",
-            f"{_mean(runs, 'epochs_saved'):,.0f}",
-            f"{_mean(runs, 'seconds'):,.1f}",
+            f"{mean(runs, 'epochs'):,.0f}",
+            f"{mean(runs, 'epochs_saved'):,.0f}",
+            f"{mean(runs, 'seconds'):,.1f}",
         )
         lines.append(_row(cells))
     return lines
@@ -226,6 +145,11 @@ def _difference_words(difference: Difference, num_runs: int) -> str:
     return words if difference.n == num_runs else f"{words}, n = {difference.n}"
 
 
+def _repeat_words(accuracies: Sequence[float]) -> str:
+    low, high = np.clip(repeat_interval(accuracies), 0.0, 1.0)
+    return "" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+
+
 def _p_words(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
@@ -247,7 +171,8 @@ def _method(groups: Groups) -> list[str]:
     return [
         "Strategies are ordered by mean test accuracy. Test accuracy is the winner's, after its final training; best "
         "fitness is the highest validation accuracy in the search. Epochs and seconds are those of the search, epochs "
-        "saved those that early stopping spared; all are means of n runs, one for each seed.",
+        "saved those that early stopping spared; all are means of n runs, one for each seed. A repeat's is where the "
+        "mean test accuracy of as many other seeds is expected, with 95 % (prediction interval, by Student's t).",
         intervals,
     ]
 

@@ -13,9 +13,9 @@ import numpy as np
 from vlga_jax.checks import InputError
 from vlga_jax.run.report import canvas
 from vlga_jax.run.report.budget_figures import draw_best_so_far
-from vlga_jax.run.report.comparison import Groups, RunRecord, Unit, budget_words, count_words, interval_words, ranked
 from vlga_jax.run.report.generation_figures import draw_generations
 from vlga_jax.run.report.lines import make_marks
+from vlga_jax.run.report.records import Groups, RunRecord, Unit, budget_words, count_words, interval_words, ranked
 from vlga_jax.run.report.statistics import bootstrap_mean
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ def _draw_test_accuracy(groups: Groups, budget: float, unit: Unit, reference: st
     even = len({len(runs) for runs in groups.values()}) == 1
     labels = {name: name if even else f"{name} (n = {len(groups[name])})" for name in names}
     with_interval = " with its 95 % bootstrap interval" if any(len(runs) > 1 for runs in groups.values()) else ""
+    far = _far_below(groups, reference)
     notes = [
         f"large: mean over seeds{with_interval}; small: each seed",
+        *([f"arrow: more of {' and '.join(far)} lies left of the axis"] if far else []),
         *([f"diamond and dashed line: {reference}, the reference"] if len(groups) > 1 else []),
         f"{count_words(groups)}; budget: {budget_words(budget, unit)}",
     ]
@@ -85,10 +87,14 @@ def _draw_test_accuracy(groups: Groups, budget: float, unit: Unit, reference: st
     width, height = left + 4.0 + right, 0.75 + 0.34 * len(names)
     figure, axes = canvas.page("Test accuracy", notes, width=width, height=height, left=left, right=right)
     for place, name in enumerate(names):
-        _draw_accuracies(axes, place, groups[name], words[name], reference=name == reference)
+        _draw_accuracies(axes, place, groups[name], words[name], reference=name == reference, clipped=name in far)
+    if far:
+        axes.set_xlim(left=min(run.test_accuracy for name in names if name not in far for run in groups[name]))
     if len(groups) > 1:
         axes.axvline(means[reference].mean, color=canvas.GREY, linewidth=1, dashes=(4, 2), zorder=1)
     axes.set_xlim(canvas.accuracy_limits(*axes.get_xlim()))
+    for name in far:
+        _draw_arrow(axes, names.index(name))
     canvas.draw_accuracy_ticks(axes, "x", 6)
     axes.set_xlabel("test accuracy of the winner")
     axes.set_ylim(len(names) - 0.5, -0.5)  # the first at the top
@@ -99,7 +105,27 @@ def _draw_test_accuracy(groups: Groups, budget: float, unit: Unit, reference: st
     return figure
 
 
-def _draw_accuracies(axes: "Axes", place: int, runs: Sequence[RunRecord], words: str, *, reference: bool) -> None:
+def _far_below(groups: Groups, reference: str) -> list[str]:
+    """Strategies, the last first, without which all others' accuracies span less than half as much."""
+    kept, far = list(groups), []
+    while len(kept) > 2 and kept[-1] != reference:
+        spans = [np.ptp([run.test_accuracy for name in some for run in groups[name]]) for some in (kept, kept[:-1])]
+        if spans[1] >= spans[0] / 2:
+            break
+        far.append(kept.pop())
+    return far
+
+
+def _draw_arrow(axes: "Axes", place: int) -> None:
+    """Says in a row that what is missing lies to the left."""
+    look: dict[str, Any] = {"color": canvas.GREY, "arrowstyle": "->", "linewidth": 1.2}
+    ends: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": ("axes fraction", "data")}
+    axes.annotate("", (0.005, place), xytext=(0.06, place), arrowprops=look, **ends)
+
+
+def _draw_accuracies(
+    axes: "Axes", place: int, runs: Sequence[RunRecord], words: str, *, reference: bool, clipped: bool
+) -> None:
     """One row: the mean with its interval, in words too, and below it a faint dot for each seed."""
     if place % 2:
         axes.axhspan(place - 0.5, place + 0.5, color=canvas.BAND, linewidth=0, zorder=0)
@@ -107,7 +133,7 @@ def _draw_accuracies(axes: "Axes", place: int, runs: Sequence[RunRecord], words:
     mean, low, high = bootstrap_mean(values)
     # Steps of the golden ratio spread dots evenly, so that equal ones can be counted.
     below = place + 0.03 + 0.35 * ((np.arange(len(values)) + 0.5) * (math.sqrt(5) - 1) / 2 % 1)
-    axes.scatter(values, below, s=11, color=canvas.GREY, alpha=0.5, linewidth=0, zorder=2, clip_on=False)
+    axes.scatter(values, below, s=11, color=canvas.GREY, alpha=0.5, linewidth=0, zorder=2, clip_on=clipped)
     above, colour = place - 0.15, "black" if reference else canvas.BLUE
     axes.plot([low, high], [above, above], color=colour, linewidth=2, solid_capstyle="butt", zorder=3)
     marker: dict[str, Any] = {"marker": "D" if reference else "o", "markersize": 7, "color": colour}

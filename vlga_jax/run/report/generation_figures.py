@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlga_jax.run.report import canvas
-from vlga_jax.run.report.comparison import Groups, RunRecord, count_words
 from vlga_jax.run.report.lines import End, Mark, draw_curve, end_label, label_ends, page_with_labels
+from vlga_jax.run.report.records import Groups, RunRecord, count_words
 from vlga_jax.run.report.statistics import Band, band
 from vlga_jax.shapes import Bool
 

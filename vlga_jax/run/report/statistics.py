@@ -94,6 +94,25 @@ def bootstrap_mean(values: Sequence[float]) -> Interval:
     return Interval(float(np.mean(sample)), float(interval.low), float(interval.high))
 
 
+def repeat_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Returns where the mean of as many other seeds is expected with 95 %; NaN where a single value cannot tell.
+
+    Wider than the interval of the mean, since both means are uncertain: mean +- t * s * sqrt(2 / n).
+
+    Args:
+      values: at least one, all finite; taken as draws from a normal distribution.
+
+    Source:
+      Hahn and Meeker 1991, "Statistical Intervals", chapter 4, the mean of m future observations, m = n.
+    """
+    n = len(values)
+    if n < 2:
+        return np.nan, np.nan
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) * np.sqrt(2 / n))
+    middle = float(np.mean(values))
+    return middle - reach, middle + reach
+
+
 def band(curves: Float[np.ndarray, "seeds grid"]) -> Band:
     """Returns the median over seeds, and at each place of the grid its 95 % bootstrap percentile interval.
 
