@@ -3,7 +3,7 @@
 #   make test PYTHON=/path/to/python3.13         build `.venv` with this Python; otherwise with the first suitable one
 #   make test REQUIREMENTS=requirements-cpu.txt  install this list; otherwise CUDA's where an NVIDIA driver answers
 #   make test WORKERS=8 PYTEST_ARGS="-k genome"  how many processes run tests (0: pytest's own); more for pytest
-#   make headline PYTHON=python3 DATA=data/cifar10-npz WORKDIR=runs/headline   on a GPU, with what that Python has
+#   make headline PYTHON=python3 DATA=data/tfds/cifar10-npz WORKDIR=runs/headline   on a GPU, with what that Python has
 #   make test CHECK_SHAPES=                      do not check annotated shapes while the tests run
 #
 # PYTHON and REQUIREMENTS may also stand in the environment.

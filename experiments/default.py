@@ -107,7 +107,7 @@ def vlga() -> ConfigDict:
     search.parent_selection = "softmax"  # fitness-weighted; or uniform
     search.parent_temperature = 0.1  # accuracy; of the softmax
     search.winner = "last_phase"  # trained to convergence; or best_phase
-    search.winner_tolerance = 0.0  # accuracy; with best_phase: the first phase whose best is so close to the best
+    search.winner_tolerance = 0.0  # accuracy; with best_phase: the first phase at most this below the best one wins
     search.weight_transfer = True  # inherited blocks are frozen; False trains every network whole, from fresh weights
     search.fine_tuning_rate = 0.0  # of the learning rate; a phase's best trains on, whole, at its end; 0 is never
     return search

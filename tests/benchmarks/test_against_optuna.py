@@ -88,9 +88,11 @@ def test_results_that_are_kept_are_of_what_the_experiment_asks_now(ours: list[Ru
         for kept in sorted(RESULTS.glob(f"{name}-*.json")):
             against_optuna.require_same(kept, json.loads(kept.read_text())["asked"], asked)
     seeds = range(len(list(RESULTS.glob("vlga-*.json"))))
+    assert seeds
     for seed in seeds:
         job = json.loads((RESULTS / f"optuna-{seed}.job.json").read_text())
-        assert job == json.loads(json.dumps(make_job(ours, Path("images.npz"), seed, job["budget_seconds"])))
+        made = json.loads(json.dumps(make_job(ours, Path("images.npz"), seed, job["budget_seconds"])))
+        assert {**job, "images": made["images"]} == made  # where images lie does not matter
     sides = (*comparison.strategies, "optuna")
     expected = {f"{side}-{seed}.json" for side in sides for seed in seeds}
     assert {path.name for path in RESULTS.glob("*.json")} == expected | {f"optuna-{seed}.job.json" for seed in seeds}

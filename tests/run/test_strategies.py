@@ -3,6 +3,7 @@
 import json
 import math
 import pkgutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def test_a_strategy_takes_one_file_and_one_experiment(tmp_path: Path, monkeypatc
         for checked in (parse_config(config.to_dict()), small("hill_climbing"))
     )
     assert result["test_accuracy"] == theirs["test_accuracy"]
+    monkeypatch.delitem(sys.modules, f"{evolution.__name__}.eighth")
 
 
 def test_run_of_rejected_networks_only_within_a_budget_ends(tmp_path: Path) -> None:

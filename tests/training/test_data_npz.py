@@ -64,6 +64,11 @@ def test_load_training_data_npz_of_one_class_raises_input_error(parts):
     with pytest.raises(InputError, match="all 6 examples are of class bee; .* shuffle") as caught:
         load_training_data(config(parts, num_train_examples=6))
     assert caught.value.field == "config.data.num_train_examples"
+    (parts / "train-00001.npz").unlink()
+    np.savez(parts / "train-00000.npz", images=np.zeros((12, 6, 5, 3), np.uint8), labels=np.repeat(2, 12))
+    with pytest.raises(InputError, match="all 12 examples are of class cat; give") as caught:
+        load_training_data(config(parts))
+    assert caught.value.field == "config.data.dir"
 
 
 def test_load_test_data_npz_returns_test_parts(parts):

@@ -44,7 +44,7 @@ def parent_log_weights(
     """Returns log weights with which survivors become parents, 0 for the fittest; -inf for all others.
 
     Args:
-      fitness: NaN counts as 0, or as the lowest survivor's where that is less, as of those that stopped early.
+      fitness: NaN counts as 0, or as the least fit survivor that stopped early, which is told less than 0.
       survives: who may be a parent.
       temperature: in fitness units, above 0; weights are exp(fitness / temperature), and infinity makes them equal.
 

@@ -30,7 +30,8 @@ class CompareConfig:
     Attributes:
       budget_epochs: of training, for each search; 0 if the budget is in seconds.
       budget_seconds: of evaluations, likewise. Strategies share compiled programs, so who runs later has fewer to
-        compile; for seconds that compare, run each with `only` and an empty JAX_COMPILATION_CACHE_DIR.
+        compile; for seconds that compare, run each alone (`only` and `reference` both name it), with a new directory in
+        JAX_COMPILATION_CACHE_DIR.
       only: strategies that run, the reference among them; empty is all.
       reference: the strategy that the others are compared with.
       crossovers: strategies in the report's two figures.

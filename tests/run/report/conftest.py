@@ -1,13 +1,11 @@
 """Records that look like a comparison on digits: small test sets, so accuracies tie; searches of unequal length."""
 
 import random
-from collections.abc import Callable
 
 import pytest
 
+from tests.run.report.drawing import MakeRecords
 from vlga_jax.run.report.records import RunRecord
-
-MakeRecords = Callable[..., list[RunRecord]]
 
 STRATEGIES = (
     "vlga",

@@ -1,5 +1,6 @@
 """What tests of figures share: small records, and figures kept instead of written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from matplotlib.lines import Line2D
 from vlga_jax.run.report import canvas
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.run.report.records import RunRecord
+
+MakeRecords = Callable[..., list[RunRecord]]
+"""How many strategies, how many seeds; what the fixture `make_records` is."""
 
 
 def run(strategy: str, seed: int, fitness: float, test_accuracy: float = 0.5) -> RunRecord:

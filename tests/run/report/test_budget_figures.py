@@ -2,16 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.run.report.drawing import SMALL, curves, drawn, run, words
-from vlga_jax.run.report.records import RunRecord
-
-MakeRecords = Callable[..., list[RunRecord]]
+from tests.run.report.drawing import SMALL, MakeRecords, curves, drawn, run, words
 
 
 @pytest.mark.parametrize(

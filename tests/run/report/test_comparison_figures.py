@@ -5,8 +5,8 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from tests.run.report.drawing import SMALL, curves, drawn, run, words
+from tests.run.report.drawing import SMALL, MakeRecords, curves, drawn, run, words
 from vlga_jax.checks import InputError
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
-from vlga_jax.run.report.records import RunRecord
 
-MakeRecords = Callable[..., list[RunRecord]]
 NAMES = ("best_so_far", "test_accuracy", "generations_average", "generations_best")
 CROSSOVERS = ("vlga", "vlga_uniform_parents")
 
@@ -49,12 +47,20 @@ def test_test_accuracy_of_a_strategy_far_below_leaves_the_axis_to_the_others(
     near = [run(name, seed, 0.5, 0.9 + 0.02 * seed) for name in ("vlga", "aging") for seed in range(2)]
     far = [run("large_scale", seed, 0.5, 0.2 + 0.2 * seed) for seed in range(2)]
     figure = drawn([*near, *far], tmp_path, monkeypatch)["test_accuracy"]
-    assert figure.axes[0].get_xlim()[0] == 0.9
+    left, right = figure.axes[0].get_xlim()
+    assert left == 0.9 and 0.92 < right < 0.93
     assert "arrow: more of large_scale lies left of the axis" in words(figure)
     assert any(text.get_text().startswith("0.3000") for text in figure.axes[0].texts)
-    for lowest, others in ((0.89, near), (0.2, near[:2])):  # not far enough; nobody to leave the axis to
-        some = [*others, *(run("large_scale", seed, 0.5, lowest) for seed in range(2))]
+    one_is_high = [run("large_scale", seed, 0.5, accuracy) for seed, accuracy in enumerate((0.89, 0.89, 0.99))]
+    alike = [dataclasses.replace(record, test_accuracy=0.98 + 0.0005 * place) for place, record in enumerate(near)]
+    for some in (
+        [*near, run("large_scale", 0, 0.5, 0.885)],  # not further below than the others span
+        [*near[:2], *far],  # nobody to leave the axis to
+        [*near, *one_is_high],
+        [*alike, run("large_scale", 0, 0.5, 0.975)],  # less than what is called a difference
+    ):
         figure = drawn(some, tmp_path, monkeypatch)["test_accuracy"]
+        lowest = min(record.test_accuracy for record in some)
         assert "arrow" not in words(figure) and figure.axes[0].get_xlim()[0] < lowest
 
 
@@ -111,7 +117,7 @@ def test_write_comparison_figures_unknown_crossovers_raise(crossovers: tuple[str
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("num_strategies", "num_seeds"), [(1, 1), (2, 1), (3, 2), (9, 3), (12, 3)])
+@pytest.mark.parametrize(("num_strategies", "num_seeds"), [(1, 1), (2, 1), (3, 2), (5, 1), (9, 3), (12, 3)])
 @pytest.mark.parametrize("spread", [1.0, 0.0])
 def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
     num_strategies: int,
@@ -191,6 +197,16 @@ def test_write_comparison_figures_another_process_and_order_give_equal_bytes(
         content = (tmp_path / "1" / name).read_bytes()
         assert content == (tmp_path / "7" / name).read_bytes(), name
         assert len(content) > 5_000
+
+
+def test_write_comparison_figures_of_fewer_strategies_leaves_none_of_more(
+    make_records: MakeRecords, tmp_path: Path
+) -> None:
+    about: dict[str, Any] = {"budget": 240.0, "unit": "epochs"}
+    write_comparison_figures(make_records(4, 2), tmp_path, **about, crossovers=CROSSOVERS)
+    assert len(list(tmp_path.iterdir())) == 10
+    written = write_comparison_figures(make_records(2, 2), tmp_path, **about)
+    assert sorted(tmp_path.iterdir()) == sorted(written)
 
 
 def test_write_comparison_figures_without_crossovers_writes_two(make_records: MakeRecords, tmp_path: Path) -> None:

@@ -109,6 +109,11 @@ def _best_so_far_notes(
         notes.append(f"bold: {reference}, the reference")
     notes.append(f"{count_words(groups)}; budget: {budget_words(budget, unit)}")
     notes.append(_AXIS_NOTE)
+    return [*notes, *_left_out_notes(groups, shown, budget, unit)]
+
+
+def _left_out_notes(groups: Groups, shown: _Shown, budget: float, unit: Unit) -> list[str]:
+    notes = []
     if absent := [name for name in groups if name not in shown.drawn]:
         notes.append(f"not drawn, since a seed has no fitness within the budget: {', '.join(absent)}")
     late = [_positions(run, unit)[-1:] for runs in groups.values() for run in runs]
@@ -149,11 +154,11 @@ def _draw_each(
     rows = -(-len(words) // columns)
     left, step = 0.85, _ABOVE + _PANEL_HEIGHT + 0.2
     width = left + columns * (broad + _BETWEEN)
-    notes = _each_notes(groups, shown, budget, unit, reference)
+    banded = [name for name in words if not math.isnan(shown.curves[name].high[-1])]
+    notes = _each_notes(groups, shown, banded, budget, unit, reference)
     figure, above = canvas.page_of_words(
         "Best fitness so far, each strategy", notes, width=width, height=rows * step + 0.35
     )
-    banded = [name for name in words if not math.isnan(shown.curves[name].high[-1])]
     for place, name in enumerate(words):
         row, column = divmod(place, columns)
         from_left = left + column * (broad + _BETWEEN)
@@ -187,8 +192,12 @@ def _write_panel_words(axes: "Axes", name: str, words: str) -> None:
     axes.annotate(words, (0, 1), xytext=(0, 5), **anchored)
 
 
-def _each_notes(groups: Groups, shown: _Shown, budget: float, unit: Unit, reference: str) -> list[str]:
-    notes = ["line: median over seeds; above it: name, last median and its 95 % bootstrap interval; band: the interval"]
+def _each_notes(
+    groups: Groups, shown: _Shown, banded: Sequence[str], budget: float, unit: Unit, reference: str
+) -> list[str]:
+    with_interval = " and its 95 % bootstrap interval, which the band is" if banded else ""
+    notes = [f"line: median over seeds; above it: name, last median{with_interval}"]
     if reference in shown.drawn:
         notes.append(f"thin black line: {reference}, the reference")
-    return [*notes, f"{count_words(groups)}; budget: {budget_words(budget, unit)}", _AXIS_NOTE]
+    notes += [f"{count_words(groups)}; budget: {budget_words(budget, unit)}", _AXIS_NOTE]
+    return [*notes, *_left_out_notes(groups, shown, budget, unit)]

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 BLUE = "#0072B2"  # Okabe and Ito's: told from the greys by every eye, and dark in black and white
 GREY, GRID, BAND, TEXT = "#808080", "#DDDDDD", "#F2F2F2", "#222222"
 FONT_SIZE = 9.0
-_LEAST_SPAN = 0.02  # of the fitness axis: smaller differences are noise, and need not look like progress
+LEAST_SPAN = 0.02
+"""Of an axis of accuracies: smaller differences are noise, and need not look like progress."""
 _BESIDE_WORDS = 0.12  # inches between the page's edge and its words
+FORMS = ("svg", "png")
+"""The kinds of files that `write` writes."""
 _METADATA = {"svg": {"Date": None, "Creator": "vlga_jax"}, "png": {"Software": "vlga_jax"}}
 _STYLE = {
     "svg.hashsalt": "vlga_jax",  # else ids of SVG elements are random
@@ -145,9 +148,9 @@ def draw_fitness_axis(axes: "Axes", bottom: float, top: float, *, label: str = "
 
 def accuracy_limits(low: float, high: float) -> tuple[float, float]:
     """Returns where an axis that shows accuracies from `low` to `high` begins and ends."""
-    if high - low < _LEAST_SPAN:
+    if high - low < LEAST_SPAN:
         middle = (low + high) / 2
-        low, high = middle - _LEAST_SPAN / 2, middle + _LEAST_SPAN / 2
+        low, high = middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2
     # No accuracy lies outside 0 to 1; what lies on 1 still needs some air.
     low, high = max(0.0, low), min(1.0, high)
     return low, high + 0.05 * (high - low)
@@ -166,9 +169,9 @@ def draw_accuracy_ticks(axes: "Axes", which: Literal["x", "y"], most: int) -> No
 def write(figure: "Figure", directory: Path, name: str) -> list[Path]:
     """Returns the files written, name.svg and name.png; a file that is there is replaced at once."""
     written = []
-    for form, metadata in _METADATA.items():
+    for form in FORMS:
         content = io.BytesIO()
-        figure.savefig(content, format=form, dpi=200, metadata=metadata)
+        figure.savefig(content, format=form, dpi=200, metadata=_METADATA[form])
         path = directory / f"{name}.{form}"
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(content.getvalue())

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_NAMES = ("best_so_far", "best_so_far_each", "test_accuracy", "generations_average", "generations_best")
+
 
 def write_comparison_figures(
     records: Sequence[RunRecord],
@@ -34,7 +36,8 @@ def write_comparison_figures(
 ) -> list[Path]:
     """Returns the files written: best_so_far, test_accuracy, generations_average and generations_best, .svg and .png.
 
-    With more than three strategies there is best_so_far_each, too.
+    With more than three strategies that have a fitness within the budget there is best_so_far_each, too. Figures of
+    these names that were there before, and are not written now, are deleted.
 
     Args:
       records: the runs, in any order; at least one.
@@ -62,7 +65,11 @@ def write_comparison_figures(
         for name in ("average", "best") if crossovers else ():
             shown = {strategy: groups[strategy] for strategy in crossovers}
             figures[f"generations_{name}"] = draw_generations(shown, marks, name, reference)
-        return [path for name, figure in figures.items() for path in canvas.write(figure, directory, name)]
+        written = [path for name, figure in figures.items() for path in canvas.write(figure, directory, name)]
+    for name in set(_NAMES) - set(figures):  # of other strategies
+        for form in canvas.FORMS:
+            (directory / f"{name}.{form}").unlink(missing_ok=True)
+    return written
 
 
 # ---- What was won ----
@@ -89,7 +96,8 @@ def _draw_test_accuracy(groups: Groups, budget: float, unit: Unit, reference: st
     for place, name in enumerate(names):
         _draw_accuracies(axes, place, groups[name], words[name], reference=name == reference, clipped=name in far)
     if far:
-        axes.set_xlim(left=min(run.test_accuracy for name in names if name not in far for run in groups[name]))
+        near = [run.test_accuracy for name in names if name not in far for run in groups[name]]
+        axes.set_xlim(min(near), max(run.test_accuracy for runs in groups.values() for run in runs))
     if len(groups) > 1:
         axes.axvline(means[reference].mean, color=canvas.GREY, linewidth=1, dashes=(4, 2), zorder=1)
     axes.set_xlim(canvas.accuracy_limits(*axes.get_xlim()))
@@ -106,11 +114,12 @@ def _draw_test_accuracy(groups: Groups, budget: float, unit: Unit, reference: st
 
 
 def _far_below(groups: Groups, reference: str) -> list[str]:
-    """Strategies, the last first, without which all others' accuracies span less than half as much."""
+    """Strategies, the last first, whose lowest accuracy lies further below those of all others than these span."""
     kept, far = list(groups), []
     while len(kept) > 2 and kept[-1] != reference:
-        spans = [np.ptp([run.test_accuracy for name in some for run in groups[name]]) for some in (kept, kept[:-1])]
-        if spans[1] >= spans[0] / 2:
+        lowest = min(run.test_accuracy for run in groups[kept[-1]])
+        others = [run.test_accuracy for name in kept[:-1] for run in groups[name]]
+        if min(others) - lowest <= max(np.ptp(others), canvas.LEAST_SPAN):
             break
         far.append(kept.pop())
     return far

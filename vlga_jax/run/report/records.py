@@ -11,12 +11,11 @@ from vlga_jax.checks import InputError
 from vlga_jax.run.report.statistics import Interval
 
 Unit = Literal["epochs", "seconds", "process_seconds"]
-UNITS: dict[Unit, str] = {
+_UNITS: dict[Unit, str] = {
     "epochs": "trained epochs",
     "seconds": "seconds of compiling and training",
     "process_seconds": "seconds from the start of its process",
 }
-"""What a budget is counted in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +79,7 @@ def ranked(records: Sequence[RunRecord], reference: str) -> dict[str, list[RunRe
 
 def budget_words(budget: float, unit: Unit) -> str:
     """Returns a budget with its unit."""
-    return f"{budget:,.12g} {UNITS[unit]}"
+    return f"{budget:,.12g} {_UNITS[unit]}"
 
 
 def count_words(groups: Groups) -> str:

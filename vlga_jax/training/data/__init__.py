@@ -54,8 +54,10 @@ def load_training_data(config: DataConfig) -> TrainingData:
         remedy = f"{num_examples} examples are too few for {num_classes} classes; give at least {2 * num_classes}"
         raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
     if len(only := np.unique(examples.labels)) == 1:
-        name = examples.class_names[int(only[0])]
-        remedy = f"all {num_examples} examples are of class {name}; the first are taken, so shuffle the set or ask for more"
+        all_alike = f"all {num_examples} examples are of class {examples.class_names[int(only[0])]}"
+        if not config.num_train_examples:
+            raise InputError("config.data.dir", config.dir, f"{all_alike}; give examples of another class, too")
+        remedy = f"{all_alike}; the first are taken, so shuffle the set or ask for more"
         raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
     kept, held_out = stratified_indices(examples.labels, config.validation_fraction, config.split_seed)
     arrays = (
