@@ -151,17 +151,17 @@ def _outputs(
             batch: Any = inputs[padded]
             for block in range(first, len(spec.blocks)):
                 batch = _apply_block(spec.blocks[block], spec.activation, layers, precision, own[block], batch)
-            yield rows, batch[: len(rows)]
+            yield rows, batch
 
     if on_device:
         with _others_may_use_the_device():
             there = jnp.zeros(shape, precision)
             for rows, batch in batches():
-                there = _with_batch(there, batch, rows[0])
+                there = _with_batch(there, batch[: len(rows)], rows[0])
             return jax.block_until_ready(there)
     outputs = np.empty(shape, jnp.dtype(precision))
     for rows, batch in batches():
-        outputs[rows] = batch
+        outputs[rows[0] : rows[-1] + 1] = np.asarray(batch)[: len(rows)]  # sliced here, for which nothing is compiled
     return outputs
 
 

@@ -192,10 +192,10 @@ def run_epochs(
     """
     key_order, key_step = stream(key, "order"), stream(key, "step")
     with out_of_memory_is_failure():
-        state = jax.tree.map(jnp.asarray, state)
+        state = jax.tree.map(_on_device, state)
     for epoch in range(first_epoch, plan.recipe.epochs if last_epoch is None else last_epoch):
         order = _epoch_order(stream(key_order, "epoch", epoch), len(train), plan.num_steps, plan.batch_size)
-        state = state._replace(loss_sum=jnp.zeros((), jnp.float32))
+        state = state._replace(loss_sum=_on_device(np.zeros((), np.float32)))
         with out_of_memory_is_failure():
             if plan.whole_epochs:
                 state = programs.train(state, Batch(train.inputs, train.labels), order, key_step)
@@ -209,6 +209,11 @@ def run_epochs(
             accuracy = None if validation is None else count_correct(programs, state, validation) / len(validation)
         _require_time(state, deadline)
         yield EpochEnd(epoch, state, loss, accuracy)
+
+
+def _on_device(leaf: np.ndarray | Array) -> Array:
+    """Returns a copy on the device, where it is not there yet; `jnp.asarray` would compile a program for each shape."""
+    return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.array(leaf))  # JAX may alias NumPy's memory
 
 
 def count_correct(programs: Programs, state: TrainState, examples: Examples) -> int:
