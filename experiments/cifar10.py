@@ -4,7 +4,7 @@
 
 Cost: 400 epochs of training for the search, in phases of two generations of 16, of which the better half trains for
 all three epochs; then 100 epochs of the fittest, from scratch and on all training images. Meant for one GPU; not
-measured on a GPU yet (`make headline` does). A cut that runs on two CPU cores in minutes stands in README.md.
+measured on a GPU yet (`make headline` does). A cut that runs on two CPU cores in a minute stands in README.md.
 """
 
 from ml_collections import ConfigDict
