@@ -59,7 +59,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
     ),
     "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "precision"),
 }
-_ASKED = ("search", "space", "stopping", "fitness", "final")  # what our results are of, beside the budget
+_ASKED = ("search", "space", "stopping", "fitness", "final")
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "flip", "crop_padding"),
@@ -120,7 +120,7 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
     """Our record of a seed; a search that was interrupted is measured anew."""
     workdir, out = directory / f"{strategy}-{seed}", directory / f"{strategy}-{seed}.json"
     run = workdir / "runs" / f"{strategy}-{seed}"
-    asked = {"budget_seconds": seconds, **{group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}}
+    asked = {"budget_seconds": seconds, **asked_of(config)}
     if not out.is_file():
         shutil.rmtree(workdir, ignore_errors=True)
         command = [sys.executable, "-m", "vlga_jax.compare", "--config=experiments/compare_optuna.py"]
@@ -141,6 +141,11 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
     written = json.loads(out.read_text())
     require_same(out, written["asked"], asked)
     return record_from_json(written)
+
+
+def asked_of(config: RunConfig) -> dict[str, Any]:
+    """Returns what our results are of, beside the budget."""
+    return {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
 
 
 def require_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -82,11 +82,9 @@ def test_require_same_refuses_a_result_of_something_else(field: str, value: obje
 
 def test_results_that_are_kept_are_of_what_the_experiment_asks_now(ours: list[RunConfig]) -> None:
     comparison = parse_comparison(compare_optuna.get_config().to_dict())
-    for name in comparison.strategies:
-        config = comparison.run_config(name, 0)
-        asked = {group: dataclasses.asdict(getattr(config, group)) for group in against_optuna._ASKED}
+    for name, config in zip(comparison.strategies, ours, strict=True):
         for kept in sorted(RESULTS.glob(f"{name}-*.json")):
-            against_optuna.require_same(kept, json.loads(kept.read_text())["asked"], asked)
+            against_optuna.require_same(kept, json.loads(kept.read_text())["asked"], against_optuna.asked_of(config))
     seeds = range(len(list(RESULTS.glob("vlga-*.json"))))
     assert seeds
     for seed in seeds:

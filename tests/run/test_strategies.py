@@ -39,11 +39,11 @@ SMALL: dict[str, dict[str, Any]] = {
 OUTCOME = ("history.csv", "result.json")
 
 
-def small(strategy: str, epochs: int = 1, **stopping: Any) -> RunConfig:
-    """A tiny search of one strategy."""
+def small(strategy: str, epochs: int = 1, *, file: str = "", **stopping: Any) -> RunConfig:
+    """A tiny search of one strategy, whose file may have another name."""
     config = digits.get_config()
     config.search = getattr(default, strategy)()
-    config.search.update(SMALL[strategy])
+    config.search.update({**SMALL[strategy], "strategy": file or strategy})
     if strategy == "large_scale":
         config.space.strides, config.space.first_block_has_b = (1, 2), False
     config.space.channels, config.space.kernels = (8,), (1, 3)
@@ -97,14 +97,8 @@ def test_a_strategy_takes_one_file_and_one_experiment(tmp_path: Path, monkeypatc
     source = (Path(evolution.__file__).parent / "hill_climbing.py").read_text()
     (tmp_path / "eighth.py").write_text(source.replace('"hill_climbing"', '"eighth"'))
     monkeypatch.setattr(evolution, "__path__", [*evolution.__path__, str(tmp_path)])
-    config = digits.get_config()
-    config.search = {**default.hill_climbing().to_dict(), **SMALL["hill_climbing"], "strategy": "eighth"}
-    config.data.num_train_examples, config.fitness.epochs, config.final.epochs = 100, 1, 1
-    config.space.channels, config.space.kernels, config.tracking.progress = (8,), (1, 3), "none"
-    result, theirs = (
-        run(checked, tmp_path / checked.search.strategy)
-        for checked in (parse_config(config.to_dict()), small("hill_climbing"))
-    )
+    result = run(small("hill_climbing", file="eighth"), tmp_path / "eighth")
+    theirs = run(small("hill_climbing"), tmp_path / "hill_climbing")
     assert result["test_accuracy"] == theirs["test_accuracy"]
     monkeypatch.delitem(sys.modules, f"{evolution.__name__}.eighth")
 

@@ -1,32 +1,23 @@
 """Nothing is compiled but the programs that are meant to be: small ones for every new shape cost more than they do."""
 
+import dataclasses
 import logging
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import default
+from vlga_jax.checks import parse
+from vlga_jax.fitness.evaluation import FitnessConfig
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training.features import PhaseData, PrefixFeatures
 from vlga_jax.training.fit import Examples, Plan, build, run_epochs
-from vlga_jax.training.step import Recipe
 
 RNG = np.random.default_rng(0)
 EXAMPLES = Examples(RNG.integers(0, 256, (300, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 300).astype(np.int32))
-RECIPE = Recipe(
-    epochs=1,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=0.01,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=0.1,
-    label_smoothing=0.1,
-    flip=False,
-    crop_padding=0,
-    precision="float32",
-)
+RECIPE = dataclasses.replace(parse(FitnessConfig, default.get_config().fitness.to_dict()).recipe(), epochs=1)
 
 
 def network(channels: int) -> NetworkSpec:

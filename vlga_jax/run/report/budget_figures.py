@@ -23,7 +23,6 @@ _SPENT = {
     "process_seconds": "seconds from the start of the search's process",
 }
 _FITNESS = "best fitness so far (validation accuracy)"
-_AXIS_NOTE = "the vertical axis begins at the lowest median after a tenth of the budget"
 _NUM_PLACES = 401  # of the budget's grid
 _TENTH = _NUM_PLACES // 10
 _MOST_BANDS = 3  # more of them in one figure hide each other
@@ -37,16 +36,25 @@ class _Shown:
     """What is drawn.
 
     Attributes:
+      groups, budget, unit, reference: as in `draw_best_so_far`.
       grid: places of the budget.
       curves: of every strategy.
       last: median of each at the end of the budget; NaN if a seed has no fitness by then.
       drawn: strategies that have one, the highest first.
     """
 
+    groups: Groups
+    budget: float
+    unit: Unit
+    reference: str
     grid: Float[np.ndarray, " grid"]
     curves: Mapping[str, Band]
     last: Mapping[str, float]
     drawn: Sequence[str]
+
+    def with_interval(self, names: Sequence[str]) -> list[str]:
+        """Those whose median has an interval at the end of the budget."""
+        return [name for name in names if not math.isnan(self.curves[name].high[-1])]
 
 
 def draw_best_so_far(
@@ -65,28 +73,26 @@ def draw_best_so_far(
     curves = {name: _best_curve(runs, grid, unit) for name, runs in groups.items()}
     last = {name: float(curve.median[-1]) for name, curve in curves.items()}
     drawn = sorted((name for name in groups if not math.isnan(last[name])), key=lambda name: -last[name])
-    shown = _Shown(grid, curves, last, drawn)
-    figures = {"best_so_far": _draw_together(groups, shown, marks, budget, unit, reference)}
+    shown = _Shown(groups, budget, unit, reference, grid, curves, last, drawn)
+    figures = {"best_so_far": _draw_together(shown, marks)}
     if len(drawn) > _MOST_BANDS:
-        figures["best_so_far_each"] = _draw_each(groups, shown, marks, budget, unit, reference)
+        figures["best_so_far_each"] = _draw_each(shown, marks)
     return figures
 
 
-def _draw_together(
-    groups: Groups, shown: _Shown, marks: Mapping[str, Mark], budget: float, unit: Unit, reference: str
-) -> "Figure":
-    drawn, last = shown.drawn, shown.last
-    banded = [reference, *[name for name in drawn if name != reference]][: 2 if len(drawn) > _MOST_BANDS else None]
-    banded = [name for name in banded if not math.isnan(shown.curves[name].high[-1])]
-    ends = [End(name, end_label(name, last[name]), budget, last[name]) for name in drawn]
-    notes = _best_so_far_notes(groups, shown, banded, budget, unit, reference)
+def _draw_together(shown: _Shown, marks: Mapping[str, Mark]) -> "Figure":
+    drawn, last, reference = shown.drawn, shown.last, shown.reference
+    first = [reference, *[name for name in drawn if name != reference]]
+    banded = shown.with_interval(first[: 2 if len(drawn) > _MOST_BANDS else None])
+    ends = [End(name, end_label(name, last[name]), shown.budget, last[name]) for name in drawn]
+    notes = _best_so_far_notes(shown, banded)
     figure, axes = page_with_labels("Best fitness so far", notes, [end.label for end in ends], width=5.6, height=3.4)
     for place, name in enumerate(drawn):
         mark_every = (_TENTH // 2 + place * 7 % _TENTH, _TENTH)  # markers of different lines stand apart
         look: dict[str, Any] = {"with_band": name in banded, "stepped": True, "mark_every": mark_every}
         draw_curve(axes, shown.grid, shown.curves[name], marks[name], **look)
-    axes.set_xlim(0.0, budget)
-    axes.set_xlabel(_SPENT[unit])
+    axes.set_xlim(0.0, shown.budget)
+    axes.set_xlabel(_SPENT[shown.unit])
     canvas.draw_fitness_axis(axes, *_fitness_range(shown, banded), label=_FITNESS)
     label_ends(axes, ends, marks, bold=reference)
     return figure
@@ -99,25 +105,23 @@ def _fitness_range(shown: _Shown, banded: Sequence[str]) -> tuple[float, float]:
     return bottom, max([*(shown.last[name] for name in shown.drawn), *highs]) if shown.drawn else 1.0
 
 
-def _best_so_far_notes(
-    groups: Groups, shown: _Shown, banded: Sequence[str], budget: float, unit: Unit, reference: str
-) -> list[str]:
+def _best_so_far_notes(shown: _Shown, banded: Sequence[str]) -> list[str]:
     notes = ["line: median over seeds; at its end: name and last median"]
     if banded:
         notes.append(f"band: 95 % bootstrap interval of the median, of {' and '.join(banded)}")
-    if len(groups) > 1:
-        notes.append(f"bold: {reference}, the reference")
-    notes.append(f"{count_words(groups)}; budget: {budget_words(budget, unit)}")
-    notes.append(_AXIS_NOTE)
-    return [*notes, *_left_out_notes(groups, shown, budget, unit)]
+    if len(shown.groups) > 1:
+        notes.append(f"bold: {shown.reference}, the reference")
+    return [*notes, *_shared_notes(shown)]
 
 
-def _left_out_notes(groups: Groups, shown: _Shown, budget: float, unit: Unit) -> list[str]:
-    notes = []
-    if absent := [name for name in groups if name not in shown.drawn]:
+def _shared_notes(shown: _Shown) -> list[str]:
+    """How many seeds and how much budget there is, where the axis begins, and what is left out."""
+    counts = f"{count_words(shown.groups)}; budget: {budget_words(shown.budget, shown.unit)}"
+    notes = [counts, "the vertical axis begins at the lowest median after a tenth of the budget"]
+    if absent := [name for name in shown.groups if name not in shown.drawn]:
         notes.append(f"not drawn, since a seed has no fitness within the budget: {', '.join(absent)}")
-    late = [_positions(run, unit)[-1:] for runs in groups.values() for run in runs]
-    if num_late := sum(last > budget for positions in late for last in positions):
+    late = [_positions(run, shown.unit)[-1:] for runs in shown.groups.values() for run in runs]
+    if num_late := sum(last > shown.budget for positions in late for last in positions):
         notes.append(f"not drawn: what {num_late} of {len(late)} runs reached after the budget")
     return notes
 
@@ -144,9 +148,7 @@ def _positions(run: RunRecord, unit: Unit) -> tuple[float, ...]:
 # ---- Strategy by strategy ----
 
 
-def _draw_each(
-    groups: Groups, shown: _Shown, marks: Mapping[str, Mark], budget: float, unit: Unit, reference: str
-) -> "Figure":
+def _draw_each(shown: _Shown, marks: Mapping[str, Mark]) -> "Figure":
     """A panel for each strategy, the fittest first, with axes that are alike."""
     words = {name: _words(shown.curves[name]) for name in shown.drawn}
     broad = max(_PANEL_WIDTH, *(canvas.text_width(text, bold=text in words) for pair in words.items() for text in pair))
@@ -154,8 +156,11 @@ def _draw_each(
     rows = -(-len(words) // columns)
     left, step = 0.85, _ABOVE + _PANEL_HEIGHT + 0.2
     width = left + columns * (broad + _BETWEEN)
-    banded = [name for name in words if not math.isnan(shown.curves[name].high[-1])]
-    notes = _each_notes(groups, shown, banded, budget, unit, reference)
+    banded = shown.with_interval(shown.drawn)
+    limits = canvas.accuracy_limits(*_fitness_range(shown, banded))
+    reference = shown.reference
+    look: dict[str, Any] = {"stepped": True, "mark_every": (_TENTH // 2, 2 * _TENTH)}
+    notes = _each_notes(shown, banded)
     figure, above = canvas.page_of_words(
         "Best fitness so far, each strategy", notes, width=width, height=rows * step + 0.35
     )
@@ -165,16 +170,15 @@ def _draw_each(
         axes = canvas.add_axes(figure, from_left, above + row * step + _ABOVE - 0.2, broad, _PANEL_HEIGHT)
         if name != reference and reference in words:
             axes.plot(shown.grid, shown.curves[reference].median, color="black", linewidth=0.9, drawstyle="steps-post")
-        look: dict[str, Any] = {"stepped": True, "mark_every": (_TENTH // 2, 2 * _TENTH)}
         draw_curve(axes, shown.grid, shown.curves[name], marks[name], **look)
-        axes.set_xlim(0.0, budget)
-        canvas.draw_fitness_axis(axes, *_fitness_range(shown, banded), label="")
+        axes.set_xlim(0.0, shown.budget)
+        axes.set_ylim(limits)
         canvas.draw_accuracy_ticks(axes, "y", 6)
         _write_panel_words(axes, name, words[name])
         axes.tick_params(labelleft=column == 0, labelbottom=place + columns >= len(words))
     inches = figure.get_size_inches()
     middle = (left + (columns * (broad + _BETWEEN) - _BETWEEN) / 2) / inches[0]
-    figure.text(middle, 0.12 / inches[1], _SPENT[unit], horizontalalignment="center")
+    figure.text(middle, 0.12 / inches[1], _SPENT[shown.unit], horizontalalignment="center")
     upright = 1 - (above + rows * step / 2) / inches[1]
     figure.text(
         0.2 / inches[0], upright, _FITNESS, rotation=90, horizontalalignment="center", verticalalignment="center"
@@ -192,12 +196,9 @@ def _write_panel_words(axes: "Axes", name: str, words: str) -> None:
     axes.annotate(words, (0, 1), xytext=(0, 5), **anchored)
 
 
-def _each_notes(
-    groups: Groups, shown: _Shown, banded: Sequence[str], budget: float, unit: Unit, reference: str
-) -> list[str]:
+def _each_notes(shown: _Shown, banded: Sequence[str]) -> list[str]:
     with_interval = " and its 95 % bootstrap interval, which the band is" if banded else ""
     notes = [f"line: median over seeds; above it: name, last median{with_interval}"]
-    if reference in shown.drawn:
-        notes.append(f"thin black line: {reference}, the reference")
-    notes += [f"{count_words(groups)}; budget: {budget_words(budget, unit)}", _AXIS_NOTE]
-    return [*notes, *_left_out_notes(groups, shown, budget, unit)]
+    if shown.reference in shown.drawn:
+        notes.append(f"thin black line: {shown.reference}, the reference")
+    return [*notes, *_shared_notes(shown)]

@@ -20,9 +20,9 @@ FONT_SIZE = 9.0
 LEAST_SPAN = 0.02
 """Of an axis of accuracies: smaller differences are noise, and need not look like progress."""
 _BESIDE_WORDS = 0.12  # inches between the page's edge and its words
-FORMS = ("svg", "png")
-"""The kinds of files that `write` writes."""
 _METADATA = {"svg": {"Date": None, "Creator": "vlga_jax"}, "png": {"Software": "vlga_jax"}}
+FORMS = tuple(_METADATA)
+"""The kinds of files that `write` writes."""
 _STYLE = {
     "svg.hashsalt": "vlga_jax",  # else ids of SVG elements are random
     "svg.fonttype": "path",  # looks the same where the font is missing
@@ -169,9 +169,9 @@ def draw_accuracy_ticks(axes: "Axes", which: Literal["x", "y"], most: int) -> No
 def write(figure: "Figure", directory: Path, name: str) -> list[Path]:
     """Returns the files written, name.svg and name.png; a file that is there is replaced at once."""
     written = []
-    for form in FORMS:
+    for form, metadata in _METADATA.items():
         content = io.BytesIO()
-        figure.savefig(content, format=form, dpi=200, metadata=_METADATA[form])
+        figure.savefig(content, format=form, dpi=200, metadata=metadata)
         path = directory / f"{name}.{form}"
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(content.getvalue())
