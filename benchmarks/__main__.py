@@ -2,7 +2,8 @@
 
     python -m benchmarks --workloads=shallow,deep --repeats=3
 
-All rows of a table come from this one run on this one machine, alternating. Two hours on two cores.
+All rows of a table come from this one run on this one machine, alternating. Two hours on two cores. What was measured is
+written after every round, so that a run that is stopped leaves the rounds before.
 """
 
 import datetime
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,41 +57,42 @@ def _check_flags() -> None:
 
 
 def _measure(workload: Workload) -> None:
-    """Measures a workload, writes and prints what was measured."""
-    result = run(workload)
+    """Measures a workload; after every round writes and prints what was measured so far."""
     path = _RESULTS / f"{workload.name}-{'gpu' if machine()['gpu'] else 'cpu'}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
     where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name
-    print(f"\n{workload.name}, written to {where}\n\n{result['table']}", flush=True)
+    for rounds, result in enumerate(run(workload), start=1):
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        done = f"{rounds} of {_FLAGS.repeats} rounds"
+        print(f"\n{workload.name}, {done}, written to {where}\n\n{result['table']}", flush=True)
 
 
-def run(workload: Workload) -> dict[str, Any]:
-    """Returns a workload's measurements: every run of every row, and the table."""
+def run(workload: Workload) -> Iterator[dict[str, Any]]:
+    """Yields a workload's measurements after every round: every run of every row so far, and their table."""
     config = workload.config()
     images = choose_images(config, _FLAGS.data_dir)
     space = make_search_space(parse(SpaceConfig, config.space.to_dict()))
     phases = draw(workload, space, _FLAGS.chromosome_seed)
     rows = _chosen_rows(workload)
+    rate = _matrix_rate()
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         (directory / "chromosomes.json").write_text(json.dumps(phases))
         data = load_training_data(parse(DataConfig, config.data.to_dict()))
         write_images(directory / "images.npz", data)
-        runs = _rounds(rows, workload, complete(phases, space), directory)
-    rate = _matrix_rate()
-    flops = sum(individual["train_flops"] for individual in runs[rows[0].name][0]["individuals"])
-    return {
-        "workload": workload.name,
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
-        "date": datetime.date.today().isoformat(),
-        "images": images,
-        "machine": machine(),
-        "matrix_gflops": round(rate / 1e9, 1),
-        "versions": versions(),
-        "phases": phases,
-        "table": table(runs, flops, rate),
-        "runs": runs,
-    }
+        for runs in _rounds(rows, workload, complete(phases, space), directory):
+            flops = sum(individual["train_flops"] for individual in runs[rows[0].name][0]["individuals"])
+            yield {
+                "workload": workload.name,
+                "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+                "date": datetime.date.today().isoformat(),
+                "images": images,
+                "machine": machine(),
+                "matrix_gflops": round(rate / 1e9, 1),
+                "versions": versions(),
+                "phases": phases,
+                "table": table(runs, flops, rate),
+                "runs": runs,
+            }
 
 
 def _chosen_rows(workload: Workload) -> list[Runner]:
@@ -102,8 +105,10 @@ def _chosen_rows(workload: Workload) -> list[Runner]:
     return [first, *[row for row in others if not wanted or any(part in row.name for part in wanted)]]
 
 
-def _rounds(rows: list[Runner], workload: Workload, phases: Phases, directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """What each row's runs wrote; a row that failed is left out.
+def _rounds(
+    rows: list[Runner], workload: Workload, phases: Phases, directory: Path
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """After every round, what each row's runs wrote so far; a row that failed is left out.
 
     Args:
       rows: the first is this project; peers inherit what its first run inherited, so that their work is the same.
@@ -134,7 +139,7 @@ def _rounds(rows: list[Runner], workload: Workload, phases: Phases, directory: P
                 write_job(directory / "job.json", workload, phases, inherited, directory / "images.npz")
             elif not row.peer and champions(measured["individuals"]) != inherited:
                 print(f"{row.name} inherits other individuals than the first row: its later phases differ", flush=True)
-    return runs
+        yield runs
 
 
 def _matrix_rate() -> float:
