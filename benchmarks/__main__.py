@@ -2,8 +2,8 @@
 
     python -m benchmarks --workloads=shallow,deep --repeats=3
 
-All rows of a table come from this one run on this one machine, alternating. Two hours on two cores. What was measured is
-written after every round, so that a run that is stopped leaves the rounds before.
+All rows of a table come from this one run on this one machine, alternating. Two hours on two cores. What was measured
+is written after every round, so that a run that is stopped leaves the rounds before.
 """
 
 import datetime
@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from benchmarks.command_line import run_command
 from benchmarks.images import choose_images
 from benchmarks.jobs import champions, write_images, write_job
 from benchmarks.machine import machine, versions
@@ -26,60 +27,59 @@ from benchmarks.table import table
 from benchmarks.workloads import WORKLOADS, Phases, Workload, complete, draw
 from vlga_jax.checks import InputError, parse
 from vlga_jax.genome.space import SpaceConfig, make_search_space
+from vlga_jax.run.history import write_atomically
 from vlga_jax.training.data import DataConfig, load_training_data
 
-_FLAGS = flags.FLAGS
-flags.DEFINE_list("workloads", ["shallow", "deep", "flat"], "Which of shallow, deep, flat, full.")
-flags.DEFINE_integer("repeats", 3, "Rounds; each runs every row once.", lower_bound=1)
-flags.DEFINE_integer("chromosome_seed", 0, "Of the networks that are drawn.", lower_bound=0)
-flags.DEFINE_list("rows", [], "Only rows whose name contains one of these; the first row always runs.")
-flags.DEFINE_string("data_dir", "", "As in benchmarks.evaluate.")
+_FLAGS = flags.FlagValues()
+about = "Which of shallow, deep, flat, full."
+flags.DEFINE_list("workloads", ["shallow", "deep", "flat"], about, flag_values=_FLAGS)
+flags.DEFINE_integer("repeats", 3, "Rounds; each runs every row once.", lower_bound=1, flag_values=_FLAGS)
+flags.DEFINE_integer("chromosome_seed", 0, "Of the networks that are drawn.", lower_bound=0, flag_values=_FLAGS)
+about = "Only rows whose name contains one of these; the first row always runs."
+flags.DEFINE_list("rows", [], about, flag_values=_FLAGS)
+flags.DEFINE_string("data_dir", "", "As in benchmarks.evaluate.", flag_values=_FLAGS)
 
 _RESULTS = Path(__file__).parent / "results"
 
 
-def main(argv: list[str]) -> None:
-    """Runs every workload asked for."""
-    del argv
-    try:
-        _check_flags()
-        for name in _FLAGS.workloads:
-            _measure(WORKLOADS[name])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+def main(values: flags.FlagValues) -> int:
+    """Runs every workload asked for; returns the exit code.
 
-
-def _check_flags() -> None:
-    for name in _FLAGS.workloads:
+    Raises:
+      InputError: a flag names what there is not, or the images cannot be used.
+    """
+    for name in values.workloads:
         if name not in WORKLOADS:
             raise InputError("--workloads", name, f"must be one of {', '.join(WORKLOADS)}")
+    for name in values.workloads:
+        _measure(WORKLOADS[name], values)
+    return 0
 
 
-def _measure(workload: Workload) -> None:
+def _measure(workload: Workload, values: flags.FlagValues) -> None:
     """Measures a workload; after every round writes and prints what was measured so far."""
     path = _RESULTS / f"{workload.name}-{'gpu' if machine()['gpu'] else 'cpu'}.json"
     where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name
-    for rounds, result in enumerate(run(workload), start=1):
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        done = f"{rounds} of {_FLAGS.repeats} rounds"
+    for rounds, result in enumerate(run(workload, values), start=1):
+        write_atomically(path, json.dumps(result, indent=1) + "\n")
+        done = f"{rounds} of {values.repeats} rounds"
         print(f"\n{workload.name}, {done}, written to {where}\n\n{result['table']}", flush=True)
 
 
-def run(workload: Workload) -> Iterator[dict[str, Any]]:
+def run(workload: Workload, values: flags.FlagValues) -> Iterator[dict[str, Any]]:
     """Yields a workload's measurements after every round: every run of every row so far, and their table."""
     config = workload.config()
-    images = choose_images(config, _FLAGS.data_dir)
+    images = choose_images(config, values.data_dir)
     space = make_search_space(parse(SpaceConfig, config.space.to_dict()))
-    phases = draw(workload, space, _FLAGS.chromosome_seed)
-    rows = _chosen_rows(workload)
+    phases = draw(workload, space, values.chromosome_seed)
+    rows = _chosen_rows(workload, values.rows)
     rate = _matrix_rate()
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         (directory / "chromosomes.json").write_text(json.dumps(phases))
         data = load_training_data(parse(DataConfig, config.data.to_dict()))
         write_images(directory / "images.npz", data)
-        for runs in _rounds(rows, workload, complete(phases, space), directory):
+        for runs in _rounds(rows, workload, complete(phases, space), values.repeats, directory):
             flops = sum(individual["train_flops"] for individual in runs[rows[0].name][0]["individuals"])
             yield {
                 "workload": workload.name,
@@ -95,18 +95,18 @@ def run(workload: Workload) -> Iterator[dict[str, Any]]:
             }
 
 
-def _chosen_rows(workload: Workload) -> list[Runner]:
+def _chosen_rows(workload: Workload, parts: list[str]) -> list[Runner]:
     first, *others = runners(workload.name, gpu=bool(machine()["gpu"]))
-    for part in _FLAGS.rows:
+    for part in parts:
         if not any(part in row.name for row in (first, *others)):
             names = ", ".join(row.name for row in (first, *others))
             raise InputError("--rows", part, f"is part of no row's name: {names}")
-    wanted = _FLAGS.rows or workload.rivals
+    wanted = parts or workload.rivals
     return [first, *[row for row in others if not wanted or any(part in row.name for part in wanted)]]
 
 
 def _rounds(
-    rows: list[Runner], workload: Workload, phases: Phases, directory: Path
+    rows: list[Runner], workload: Workload, phases: Phases, repeats: int, directory: Path
 ) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """After every round, what each row's runs wrote so far; a row that failed is left out.
 
@@ -114,11 +114,12 @@ def _rounds(
       rows: the first is this project; peers inherit what its first run inherited, so that their work is the same.
       workload: for its recipe.
       phases: of complete chromosomes.
+      repeats: how many rounds.
       directory: holds chromosomes.json and images.npz.
     """
     runs: dict[str, list[dict[str, Any]]] = {row.name: [] for row in rows}
     inherited: list[int] = []
-    for round_ in range(_FLAGS.repeats):
+    for round_ in range(repeats):
         for row in [row for row in rows if row.name in runs]:
             cache = directory / ("peer" if row.peer else "plain" if "plain" in row.name else "ours")
             if row.fresh_cache:
@@ -149,4 +150,4 @@ def _matrix_rate() -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(run_command(sys.argv, __doc__, _FLAGS, main))

@@ -1,0 +1,102 @@
+"""The benchmark's rounds, with runs in the place of processes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks.runners import Runner
+from benchmarks.workloads import WORKLOADS, Workload
+
+TINY = Workload("tiny", 2, 2, (8, 16), (1, 3), 2, 60, 20)
+ROWS = [Runner("ours", False, ()), Runner("peer", True, ()), Runner("broken", True, ())]
+
+
+class Machine:
+    """Stands in for the processes; is switched off in the middle of a chosen run.
+
+    Attributes:
+      off_after: how many runs end well.
+      started: the rows, as they were started; a peer with the places that it was told to inherit.
+    """
+
+    def __init__(self, off_after: int) -> None:
+        self.off_after = off_after
+        self.started: list[Any] = []
+
+    def measure(self, runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[str, Any]:
+        phases = json.loads(chromosomes.read_text())
+        self.started.append((runner.name, json.loads(job.read_text())["champions"]) if runner.peer else runner.name)
+        if runner.name == "broken":
+            raise RuntimeError("broken failed")
+        if self.off_after == 0:
+            raise KeyboardInterrupt
+        self.off_after -= 1
+        individuals = [
+            {"phase": phase, "seconds": 1.0, "train_seconds": 1.0, "compile_seconds": 0.0, "train_flops": 1.0}
+            | {"fitness": 0.1 * (place + 1)}
+            for phase, of_phase in enumerate(phases)
+            for place, _ in enumerate(of_phase)
+        ]
+        own = {"waiting_seconds": 0.0, "features_seconds": 0.0, "training_seconds": 4.0}
+        total = 10.0 + len(self.started)
+        return {"process_seconds": total, "peak_memory_bytes": 1e9, "individuals": individuals, **own}
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(WORKLOADS, "tiny", TINY)
+    monkeypatch.setattr(benchmarks, "_RESULTS", tmp_path)
+    monkeypatch.setattr(benchmarks, "_matrix_rate", lambda: 1e9)
+    monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: ROWS)
+    monkeypatch.setattr(benchmarks, "choose_images", random_images)
+    return tmp_path
+
+
+def random_images(config: Any, directory: str) -> str:
+    from benchmarks import images
+
+    config.data.name = "npz"
+    config.data.dir = str(images._random_images(config.data.num_train_examples))
+    return "random"
+
+
+def command(*flags: str) -> int:
+    benchmarks._FLAGS.unparse_flags()
+    return benchmarks.run_command(["benchmarks", *flags], None, benchmarks._FLAGS, benchmarks.main)
+
+
+def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(off_after=5)
+    monkeypatch.setattr(benchmarks, "measure", machine.measure)
+    with pytest.raises(KeyboardInterrupt):
+        command("--workloads=tiny", "--repeats=9")
+    peer = ("peer", [1, 1])  # the best of each phase is the second of two
+    assert machine.started == ["ours", peer, ("broken", [1, 1]), "ours", peer, "ours", peer]
+    (path,) = results.iterdir()
+    kept = json.loads(path.read_text())
+    seconds = {name: [run["process_seconds"] for run in runs] for name, runs in kept["runs"].items()}
+    assert seconds == {"ours": [11.0, 14.0], "peer": [12.0, 15.0]}, "a row that failed is left out"
+    assert "| peer | 13.5 | 1.08 |" in kept["table"]
+    assert kept["images"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--workloads=tiny,none"], "--workloads='none'"),
+        (["--workloads=tiny", "--rows=ours,nobody"], "--rows='nobody'"),
+        (["--repeats=0"], "repeats"),
+        (["now"], "argument"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    flags: list[str], named: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*flags) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
+    assert not list(results.iterdir())
