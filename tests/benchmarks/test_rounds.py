@@ -1,6 +1,7 @@
 """The benchmark's rounds, with runs in the place of processes."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ class Machine:
 
     Attributes:
       off_after: how many runs end well.
+      other_best: by row, the phase in which the first individual is the best; in all others the last is.
       started: the rows, as they were started; a peer with the places that it was told to inherit.
     """
 
-    def __init__(self, off_after: int) -> None:
-        self.off_after = off_after
+    def __init__(self, off_after: int, other_best: Mapping[str, int] | None = None) -> None:
+        self.off_after, self.other_best = off_after, other_best or {}
         self.started: list[Any] = []
 
     def measure(self, runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[str, Any]:
@@ -36,7 +38,7 @@ class Machine:
         self.off_after -= 1
         individuals = [
             {"phase": phase, "seconds": 1.0, "train_seconds": 1.0, "compile_seconds": 0.0, "train_flops": 1.0}
-            | {"fitness": 0.1 * (place + 1)}
+            | {"fitness": 0.5 + 0.1 * place * (-1 if self.other_best.get(runner.name) == phase else 1)}
             for phase, of_phase in enumerate(phases)
             for place, _ in enumerate(of_phase)
         ]
@@ -81,6 +83,18 @@ def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monk
     assert seconds == {"ours": [11.0, 14.0], "peer": [12.0, 15.0]}, "a row that failed is left out"
     assert "| peer | 13.5 | 1.08 |" in kept["table"]
     assert kept["images"] == "random"
+
+
+def test_a_row_of_ours_that_inherits_others_is_told_of(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [Runner(name, False, ()) for name in ("ours", "first phase", "last phase")]
+    monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: rows)
+    machine = Machine(off_after=3, other_best={"first phase": 0, "last phase": 1})
+    monkeypatch.setattr(benchmarks, "measure", machine.measure)
+    assert command("--workloads=tiny", "--repeats=1") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "inherits other individuals" in line]
+    assert [line.split(" inherits")[0] for line in told] == ["first phase"], "nobody inherits from the last phase"
 
 
 @pytest.mark.parametrize(
