@@ -26,7 +26,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make digits   evolve networks for scikit-learn's digits, into runs/digits"
-	@echo "make bench    measure against PyTorch, TensorFlow and JAX without our work; about two hours"
+	@echo "make bench    measure against PyTorch, TensorFlow and JAX without our work; two to three hours"
 	@echo "make headline measure the table of CIFAR-10 on one GPU; SCALE=small tries the script anywhere"
 	@echo "make test     lint, types and tests; what CI runs (also: make check)"
 	@echo "make format   rewrite the sources as the linter wants them"

@@ -2,8 +2,8 @@
 
     python -m benchmarks --workloads=shallow,deep --repeats=3
 
-All rows of a table come from this one run on this one machine, alternating. Two hours on two cores. What was measured
-is written after every round, so that a run that is stopped leaves the rounds before.
+All rows of a table come from this one run on this one machine, alternating. Two to three hours on two cores. What
+was measured is written after every round, so that a run that is stopped leaves the rounds before.
 """
 
 import datetime
