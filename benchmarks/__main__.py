@@ -30,19 +30,27 @@ from vlga_jax.genome.space import SpaceConfig, make_search_space
 from vlga_jax.run.history import write_atomically
 from vlga_jax.training.data import DataConfig, load_training_data
 
-_FLAGS = flags.FlagValues()
-about = "Which of shallow, deep, flat, full."
-flags.DEFINE_list("workloads", ["shallow", "deep", "flat"], about, flag_values=_FLAGS)
-flags.DEFINE_integer("repeats", 3, "Rounds; each runs every row once.", lower_bound=1, flag_values=_FLAGS)
-flags.DEFINE_integer("chromosome_seed", 0, "Of the networks that are drawn.", lower_bound=0, flag_values=_FLAGS)
-about = "Only rows whose name contains one of these; the first row always runs."
-flags.DEFINE_list("rows", [], about, flag_values=_FLAGS)
-flags.DEFINE_string("data_dir", "", "As in benchmarks.evaluate.", flag_values=_FLAGS)
-
 _RESULTS = Path(__file__).parent / "results"
 
 
-def main(values: flags.FlagValues) -> int:
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    about = "Which of shallow, deep, flat, full."
+    flags.DEFINE_list("workloads", ["shallow", "deep", "flat"], about, flag_values=values)
+    flags.DEFINE_integer("repeats", 3, "Rounds; each runs every row once.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("chromosome_seed", 0, "Of the networks that are drawn.", lower_bound=0, flag_values=values)
+    about = "Only rows whose name contains one of these; the first row always runs."
+    flags.DEFINE_list("rows", [], about, flag_values=values)
+    flags.DEFINE_string("data_dir", "", "As in benchmarks.evaluate.", flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit code: 0, or 2 after one line that says what was wrong with the input."""
+    return run_command(argv, __doc__, _flags(), _measure_all)
+
+
+def _measure_all(values: flags.FlagValues) -> int:
     """Runs every workload asked for; returns the exit code.
 
     Raises:
@@ -60,10 +68,9 @@ def _measure(workload: Workload, values: flags.FlagValues) -> None:
     """Measures a workload; after every round writes and prints what was measured so far."""
     path = _RESULTS / f"{workload.name}-{'gpu' if machine()['gpu'] else 'cpu'}.json"
     where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name
-    for rounds, result in enumerate(run(workload, values), start=1):
+    for result in run(workload, values):
         write_atomically(path, json.dumps(result, indent=1) + "\n")
-        done = f"{rounds} of {values.repeats} rounds"
-        print(f"\n{workload.name}, {done}, written to {where}\n\n{result['table']}", flush=True)
+        print(f"\n{workload.name}, {result['rounds']} rounds, written to {where}\n\n{result['table']}", flush=True)
 
 
 def run(workload: Workload, values: flags.FlagValues) -> Iterator[dict[str, Any]]:
@@ -79,11 +86,12 @@ def run(workload: Workload, values: flags.FlagValues) -> Iterator[dict[str, Any]
         (directory / "chromosomes.json").write_text(json.dumps(phases))
         data = load_training_data(parse(DataConfig, config.data.to_dict()))
         write_images(directory / "images.npz", data)
-        for runs in _rounds(rows, workload, complete(phases, space), values.repeats, directory):
+        for rounds, runs in enumerate(_rounds(rows, workload, complete(phases, space), values.repeats, directory), 1):
             flops = sum(individual["train_flops"] for individual in runs[rows[0].name][0]["individuals"])
             yield {
                 "workload": workload.name,
                 "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+                "rounds": f"{rounds} of {values.repeats}",
                 "date": datetime.date.today().isoformat(),
                 "images": images,
                 "machine": machine(),
@@ -108,7 +116,7 @@ def _chosen_rows(workload: Workload, parts: list[str]) -> list[Runner]:
 def _rounds(
     rows: list[Runner], workload: Workload, phases: Phases, repeats: int, directory: Path
 ) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """After every round, what each row's runs wrote so far; a row that failed is left out.
+    """After every round, what each row's runs wrote so far; a row that failed is not run again.
 
     Args:
       rows: the first is this project; peers inherit what its first run inherited, so that their work is the same.
@@ -118,9 +126,10 @@ def _rounds(
       directory: holds chromosomes.json and images.npz.
     """
     runs: dict[str, list[dict[str, Any]]] = {row.name: [] for row in rows}
+    failed: set[str] = set()
     inherited: list[int] = []
     for round_ in range(repeats):
-        for row in [row for row in rows if row.name in runs]:
+        for row in [row for row in rows if row.name not in failed]:
             cache = directory / ("peer" if row.peer else "plain" if "plain" in row.name else "ours")
             if row.fresh_cache:
                 shutil.rmtree(cache, ignore_errors=True)
@@ -131,7 +140,7 @@ def _rounds(
                 if row is rows[0]:
                     raise
                 print(error, flush=True)
-                del runs[row.name]
+                failed.add(row.name)
                 continue
             runs[row.name].append(measured)
             print(f"{workload.name} round {round_ + 1}: {row.name} {measured['process_seconds']:.1f} s", flush=True)
@@ -140,7 +149,7 @@ def _rounds(
                 write_job(directory / "job.json", workload, phases, inherited, directory / "images.npz")
             elif not row.peer and champions(measured["individuals"])[:-1] != inherited[:-1]:  # the last have no heirs
                 print(f"{row.name} inherits other individuals than the first row: its later phases differ", flush=True)
-        yield runs
+        yield {name: done for name, done in runs.items() if done}
 
 
 def _matrix_rate() -> float:
@@ -150,4 +159,4 @@ def _matrix_rate() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv, __doc__, _FLAGS, main))
+    sys.exit(main(sys.argv))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks import images
 from benchmarks.runners import Runner
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -49,25 +50,19 @@ class Machine:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "results"
+    directory.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(images, "_BESIDE_CHECKOUT", tmp_path / "none")
     monkeypatch.setitem(WORKLOADS, "tiny", TINY)
-    monkeypatch.setattr(benchmarks, "_RESULTS", tmp_path)
+    monkeypatch.setattr(benchmarks, "_RESULTS", directory)
     monkeypatch.setattr(benchmarks, "_matrix_rate", lambda: 1e9)
     monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: ROWS)
-    monkeypatch.setattr(benchmarks, "choose_images", random_images)
-    return tmp_path
-
-
-def random_images(config: Any, directory: str) -> str:
-    from benchmarks import images
-
-    config.data.name = "npz"
-    config.data.dir = str(images._random_images(config.data.num_train_examples))
-    return "random"
+    return directory
 
 
 def command(*flags: str) -> int:
-    benchmarks._FLAGS.unparse_flags()
-    return benchmarks.run_command(["benchmarks", *flags], None, benchmarks._FLAGS, benchmarks.main)
+    return benchmarks.main(["benchmarks", *flags])
 
 
 def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +78,27 @@ def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monk
     assert seconds == {"ours": [11.0, 14.0], "peer": [12.0, 15.0]}, "a row that failed is left out"
     assert "| peer | 13.5 | 1.08 |" in kept["table"]
     assert kept["images"] == "random"
+    assert kept["rounds"] == "2 of 9"
+
+
+def test_a_row_that_fails_later_keeps_its_rounds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(off_after=99)
+    rounds = {"ours": 0, "peer": 0}
+
+    def measure(runner: Runner, *others: Path) -> dict[str, Any]:
+        rounds[runner.name] += 1
+        if (runner.name, rounds[runner.name]) == ("peer", 2):
+            raise RuntimeError("peer failed")
+        return machine.measure(runner, *others)
+
+    monkeypatch.setattr(benchmarks, "measure", measure)
+    monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: ROWS[:2])
+    assert command("--workloads=tiny", "--repeats=3") == 0
+    (path,) = results.iterdir()
+    kept = json.loads(path.read_text())
+    assert {name: len(runs) for name, runs in kept["runs"].items()} == {"ours": 3, "peer": 1}
+    assert rounds == {"ours": 3, "peer": 2}
+    assert kept["rounds"] == "3 of 3"
 
 
 def test_a_row_of_ours_that_inherits_others_is_told_of(
@@ -102,15 +118,22 @@ def test_a_row_of_ours_that_inherits_others_is_told_of(
     [
         (["--workloads=tiny,none"], "--workloads='none'"),
         (["--workloads=tiny", "--rows=ours,nobody"], "--rows='nobody'"),
-        (["--repeats=0"], "repeats"),
-        (["now"], "argument"),
+        (["--repeats=0"], "--repeats=0"),
+        (["now"], "argument='now'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    flags: list[str], named: str, results: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    named: str,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    machine = Machine(off_after=0)
+    monkeypatch.setattr(benchmarks, "measure", machine.measure)
     assert command(*flags) == 2
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
+    assert not machine.started
     assert not list(results.iterdir())
