@@ -1,5 +1,6 @@
 """The benchmark's rounds, with runs in the place of processes."""
 
+import collections
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,19 +22,22 @@ class Machine:
 
     Attributes:
       off_after: how many runs end well.
+      fails: by row, which of its runs fails, counted from 1.
       other_best: by row, the phase in which the first individual is the best; in all others the last is.
       started: the rows, as they were started; a peer with the places that it was told to inherit.
     """
 
-    def __init__(self, off_after: int, other_best: Mapping[str, int] | None = None) -> None:
-        self.off_after, self.other_best = off_after, other_best or {}
+    def __init__(self, off_after: int, *, fails: Mapping[str, int] = {}, other_best: Mapping[str, int] = {}) -> None:
+        self.off_after, self.fails, self.other_best = off_after, fails, other_best
+        self.num_runs: collections.Counter[str] = collections.Counter()
         self.started: list[Any] = []
 
     def measure(self, runner: Runner, job: Path, chromosomes: Path, cache: Path) -> dict[str, Any]:
         phases = json.loads(chromosomes.read_text())
         self.started.append((runner.name, json.loads(job.read_text())["champions"]) if runner.peer else runner.name)
-        if runner.name == "broken":
-            raise RuntimeError("broken failed")
+        self.num_runs[runner.name] += 1
+        if self.fails.get(runner.name) == self.num_runs[runner.name]:
+            raise RuntimeError(f"{runner.name} failed")
         if self.off_after == 0:
             raise KeyboardInterrupt
         self.off_after -= 1
@@ -66,7 +70,7 @@ def command(*flags: str) -> int:
 
 
 def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(off_after=5)
+    machine = Machine(off_after=5, fails={"broken": 1})
     monkeypatch.setattr(benchmarks, "measure", machine.measure)
     with pytest.raises(KeyboardInterrupt):
         command("--workloads=tiny", "--repeats=9")
@@ -82,22 +86,14 @@ def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monk
 
 
 def test_a_row_that_fails_later_keeps_its_rounds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(off_after=99)
-    rounds = {"ours": 0, "peer": 0}
-
-    def measure(runner: Runner, *others: Path) -> dict[str, Any]:
-        rounds[runner.name] += 1
-        if (runner.name, rounds[runner.name]) == ("peer", 2):
-            raise RuntimeError("peer failed")
-        return machine.measure(runner, *others)
-
-    monkeypatch.setattr(benchmarks, "measure", measure)
+    machine = Machine(off_after=99, fails={"peer": 2})
+    monkeypatch.setattr(benchmarks, "measure", machine.measure)
     monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: ROWS[:2])
     assert command("--workloads=tiny", "--repeats=3") == 0
     (path,) = results.iterdir()
     kept = json.loads(path.read_text())
     assert {name: len(runs) for name, runs in kept["runs"].items()} == {"ours": 3, "peer": 1}
-    assert rounds == {"ours": 3, "peer": 2}
+    assert machine.num_runs == {"ours": 3, "peer": 2}
     assert kept["rounds"] == "3 of 3"
 
 
