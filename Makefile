@@ -4,6 +4,7 @@
 #   make test REQUIREMENTS=requirements-cpu.txt  install this list; otherwise CUDA's where an NVIDIA driver answers
 #   make test WORKERS=8 PYTEST_ARGS="-k genome"  how many processes run tests (0: pytest's own); more for pytest
 #   make headline PYTHON=python3 DATA=data/tfds/cifar10-npz WORKDIR=runs/headline   on a GPU, with what that Python has
+#   make gpu-programs                            in `.venv-cuda`, with requirements.txt whatever this machine is
 #   make test CHECK_SHAPES=                      do not check annotated shapes while the tests run
 #
 # PYTHON and REQUIREMENTS may also stand in the environment.
@@ -22,15 +23,16 @@ BIN := $(VENV)/bin
 
 # One target after the other also under `make -j`, so that the quick checks speak first and nothing runs beside a test.
 .NOTPARALLEL:
-.PHONY: help digits bench headline test check lint types tests format environment clean print-python print-requirements
+.PHONY: help digits bench headline gpu-programs test check lint types tests format environment clean print-python print-requirements
 
 help:
 	@echo "make digits   evolve networks for scikit-learn's digits, into runs/digits"
 	@echo "make bench    measure against PyTorch, TensorFlow and JAX without our work; two to three hours"
 	@echo "make headline measure the table of CIFAR-10 on one GPU; SCALE=small tries the script anywhere"
+	@echo "make gpu-programs  compile for an NVIDIA H100, without one, what a search runs there"
 	@echo "make test     lint, types and tests; what CI runs (also: make check)"
 	@echo "make format   rewrite the sources as the linter wants them"
-	@echo "make clean    remove $(VENV)"
+	@echo "make clean    remove $(VENV) and .venv-cuda"
 
 digits: environment
 	$(BIN)/python main.py --config=experiments/digits.py --workdir=runs/digits
@@ -44,6 +46,10 @@ bench: environment
 headline: $(if $(PYTHON),,environment)
 	$(if $(PYTHON),$(PYTHON),$(BIN)/python) -m benchmarks.headline --scale=$(SCALE) --minutes=$(MINUTES) \
 	  --data_dir=$(DATA) --workdir=$(WORKDIR)
+
+gpu-programs:
+	$(MAKE) environment VENV=.venv-cuda REQUIREMENTS=requirements.txt
+	.venv-cuda/bin/python -m benchmarks.gpu_programs $(PROGRAMS_ARGS)
 
 test: lint types tests
 
@@ -65,7 +71,7 @@ format: environment
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-cuda
 
 print-python:
 	@sh -c "$$FIND_PYTHON"

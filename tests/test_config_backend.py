@@ -37,7 +37,8 @@ def test_configure_backend_keeps_what_the_user_set(updated: dict[str, Any], monk
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
     configure_backend(config_of())
 
-    assert os.environ["XLA_FLAGS"] == "--xla_gpu_autotune_level=2 --xla_gpu_deterministic_ops=true"
+    flags = "--xla_gpu_autotune_level=2 --xla_gpu_enable_triton_gemm=false --xla_gpu_deterministic_ops=true"
+    assert os.environ["XLA_FLAGS"] == flags
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
     assert "jax_compilation_cache_dir" not in updated
 

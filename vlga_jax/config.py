@@ -35,6 +35,9 @@ _CACHED_PROGRAM_BYTES = 4 * 1024**3  # of one kind of processor
 # Of Python's lock, in seconds: how long whoever trains, records or writes waits for a thread that traces a program.
 _SWITCH_INTERVAL = 0.0005
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
+# Dense layers by cuBLAS: compiled in two thirds of the time, and XLA has no settings for its Triton products where
+# kernels are deterministic and nothing is tried out (`benchmarks/gpu_programs.py`).
+_GPU = ("--xla_gpu_enable_triton_gemm=false",)
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
 
@@ -141,9 +144,9 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
     sys.setswitchinterval(_SWITCH_INTERVAL)
     if keep_memory:
         keep_freed_memory()
-    if config.fitness.deterministic:
-        wanted = [flag for flag in _DETERMINISTIC_GPU if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", "")]
-        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *wanted]).strip()
+    given = os.environ.get("XLA_FLAGS", "")
+    wanted = [*_GPU, *(_DETERMINISTIC_GPU if config.fitness.deterministic else ())]
+    os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in wanted if flag.split("=")[0] not in given)]).strip()
     # Of a GPU's memory; JAX would leave a quarter to others, and a phase's features may need it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -29,7 +29,7 @@ def _truncated_normal(key: PRNGKeyArray, place: Array) -> Array:
 def variable_shapes(spec: NetworkSpec) -> Any:
     """Returns the tree of `jax.ShapeDtypeStruct` of a network's variables, without compiling anything."""
     images = jax.ShapeDtypeStruct((1, *spec.input_shape), jnp.float32)
-    return jax.eval_shape(lambda key, x: ConvNet(spec).init({"params": key}, x, train=False), jax.random.key(0), images)
+    return jax.eval_shape(lambda x: ConvNet(spec).init({"params": jax.random.key(0)}, x, train=False), images)
 
 
 def initialise(key: PRNGKeyArray, spec: NetworkSpec) -> dict[str, Any]:

@@ -124,6 +124,27 @@ def epochs_as_programs(inputs: np.ndarray | Array) -> bool:
     return jax.default_backend() != "cpu" and isinstance(inputs, jax.Array)
 
 
+def lower(plan: Plan) -> tuple[Any, Any]:
+    """Returns the plan's training and evaluation, lowered by JAX and not compiled yet.
+
+    Raises:
+      TrainingFailure: the state alone needs more memory than there is.
+    """
+    state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
+    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    sizes = {"steps_per_epoch": plan.num_steps, "num_frozen": plan.num_frozen}
+    step = make_train_step(plan.spec, plan.recipe, **sizes, layers=plan.layers)
+    if plan.whole_epochs:
+        order = jax.ShapeDtypeStruct((plan.num_steps, plan.batch_size), jnp.int32)
+        epoch = jax.jit(_make_epoch(step), donate_argnums=0)
+        train = epoch.lower(state, _examples(plan, plan.num_train), order, key)
+    else:
+        train = jax.jit(step, donate_argnums=0).lower(state, _examples(plan, plan.batch_size), key)
+    eval_step = jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
+    return train, eval_step.lower(state.params, state.batch_stats, _examples(plan, EVAL_BATCH_SIZE))
+
+
 def build(plan: Plan) -> Programs:
     """Returns the plan's programs, compiled ahead of time; may run in a thread.
 
@@ -131,31 +152,12 @@ def build(plan: Plan) -> Programs:
       TrainingFailure: the programs, or the state alone, need more memory than there is.
     """
     started = time.perf_counter()
-    state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
-    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    step = make_train_step(
-        plan.spec,
-        plan.recipe,
-        steps_per_epoch=plan.num_steps,
-        num_frozen=plan.num_frozen,
-        layers=plan.layers,
-    )
-    inputs = jax.ShapeDtypeStruct((plan.batch_size, *plan.spec.input_shape), plan.input_dtype)
-    labels = jax.ShapeDtypeStruct((plan.batch_size,), jnp.int32)
+    options = compiler.options(plan.layers, plan.flops)
     with out_of_memory_is_failure():
-        if plan.whole_epochs:
-            images = Batch(_resized(inputs, plan.num_train), _resized(labels, plan.num_train))
-            order = jax.ShapeDtypeStruct((plan.num_steps, plan.batch_size), jnp.int32)
-            lowered = jax.jit(_make_epoch(step), donate_argnums=0).lower(state, images, order, key)
-        else:
-            lowered = jax.jit(step, donate_argnums=0).lower(state, Batch(inputs, labels), key)
-        options = compiler.options(plan.layers, plan.flops)
-        train = lowered.compile(options)
+        lowered_train, lowered_evaluate = lower(plan)
+        train = lowered_train.compile(options)
         _require(memory.program_bytes(train), "its training step")
-        batch = Batch(_resized(inputs, EVAL_BATCH_SIZE), _resized(labels, EVAL_BATCH_SIZE))
-        eval_step = make_eval_step(plan.spec, plan.layers, plan.recipe.precision)
-        evaluate = jax.jit(eval_step).lower(state.params, state.batch_stats, batch).compile(options)
+        evaluate = lowered_evaluate.compile(options)
         _require(memory.program_bytes(evaluate), "its evaluation")
         _epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)  # not timed as training
     return Programs(train, evaluate, time.perf_counter() - started)
@@ -289,5 +291,7 @@ def _take_on_device(inputs: Array, labels: Array, rows: Array) -> Batch:
     return Batch(inputs[rows], labels[rows])
 
 
-def _resized(array: jax.ShapeDtypeStruct, length: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((length, *array.shape[1:]), array.dtype)
+def _examples(plan: Plan, length: int) -> Batch:
+    """So many examples' shapes."""
+    inputs = jax.ShapeDtypeStruct((length, *plan.spec.input_shape), plan.input_dtype)
+    return Batch(inputs, jax.ShapeDtypeStruct((length,), jnp.int32))

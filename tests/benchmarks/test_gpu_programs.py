@@ -1,0 +1,88 @@
+"""What is compiled for a GPU, compiled for the CPU instead: JAX's CUDA is not there where tests run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental import topologies
+
+from benchmarks import gpu_programs
+from benchmarks.workloads import WORKLOADS
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two phases, a CPU in the GPU's place, and a process whose settings stay as they are."""
+    short = dataclasses.replace(WORKLOADS["full"], num_phases=2, channels=(8, 16), kernels=(1, 3))
+    monkeypatch.setitem(WORKLOADS, "full", short)
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setattr(gpu_programs, "configure_backend", lambda config, *, keep_memory: None)
+    monkeypatch.setenv("XLA_FLAGS", "")
+
+
+def on_cpu(**asked: Any) -> jax.sharding.Mesh:
+    assert asked["platform"] == "cuda"
+    assert "H100" in asked["target_config"]
+    return jax.sharding.Mesh(np.array(jax.devices("cpu")[:1]), ("device",))
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topologies, "get_topology_desc", on_cpu)
+    monkeypatch.setattr(topologies, "make_mesh", lambda target, *_: target)
+
+
+@pytest.mark.usefixtures("cpu")
+def test_every_phase_and_final_training_is_compiled_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "programs.json"
+    assert gpu_programs.main(["", "--networks=2", "--blocks=1", f"--json={out}"]) == 0
+
+    written = json.loads(out.read_text())
+    names = [f"phase {phase}, network {number}" for phase in (1, 2) for number in (1, 2)]
+    assert [program["name"] for program in written["programs"]] == [*names, "final training, 1 blocks"]
+    assert all(program["compile_seconds"] > 0 and not program["refused"] for program in written["programs"])
+    # The whole data set is an argument of an epoch, of uint8 images or of bfloat16 features of at least eight channels.
+    assert written["programs"][0]["bytes"] > 45_000 * 32 * 32 * 3
+    assert written["programs"][2]["bytes"] > 45_000 * 32 * 32 * 8 * 2
+    assert capsys.readouterr().out.count("\n") == 2 + 5
+
+
+@pytest.mark.usefixtures("cpu")
+def test_a_refused_program_is_named_and_the_others_are_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lower = gpu_programs.lower
+
+    def refuse_features(plan: Any) -> Any:
+        if plan.input_dtype == "bfloat16":
+            raise jax.errors.JaxRuntimeError("INTERNAL: no such kernel\nand more")
+        return lower(plan)
+
+    monkeypatch.setattr(gpu_programs, "lower", refuse_features)
+    assert gpu_programs.main(["", "--networks=1", "--blocks=1"]) == 1
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert ["refused: INTERNAL: no such kernel |" in row for row in rows] == [False, True, False]
+
+
+def test_without_cuda_for_jax_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(**_: Any) -> None:
+        raise NotImplementedError("topology not implemented for cuda")
+
+    monkeypatch.setattr(topologies, "get_topology_desc", missing)
+    assert gpu_programs.main([""]) == 2
+    assert "make gpu-programs" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu_programs.main(["", f"--json={tmp_path}/missing/out.json"]) == 2
+    assert "--json" in capsys.readouterr().err
