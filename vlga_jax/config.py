@@ -35,8 +35,8 @@ _CACHED_PROGRAM_BYTES = 4 * 1024**3  # of one kind of processor
 # Of Python's lock, in seconds: how long whoever trains, records or writes waits for a thread that traces a program.
 _SWITCH_INTERVAL = 0.0005
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
-# Dense layers by cuBLAS: compiled in two thirds of the time, and XLA has no settings for its Triton products where
-# kernels are deterministic and nothing is tried out (`benchmarks/gpu_programs.py`).
+# Dense layers by cuBLAS: an epoch compiles in seven tenths of the time, and of its own Triton products XLA knows no
+# default where kernels are deterministic and nothing is tried out (`benchmarks/gpu_programs.py`).
 _GPU = ("--xla_gpu_enable_triton_gemm=false",)
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
