@@ -4,7 +4,7 @@
 #   make test REQUIREMENTS=requirements-cpu.txt  install this list; otherwise CUDA's where an NVIDIA driver answers
 #   make test WORKERS=8 PYTEST_ARGS="-k genome"  how many processes run tests (0: pytest's own); more for pytest
 #   make headline PYTHON=python3 DATA=data/tfds/cifar10-npz WORKDIR=runs/headline   on a GPU, with what that Python has
-#   make gpu-programs                            in `.venv-cuda`, with requirements.txt whatever this machine is
+#   make gpu-programs PROGRAMS_ARGS=--networks=1 in `.venv-cuda`, with requirements.txt whatever this machine is
 #   make test CHECK_SHAPES=                      do not check annotated shapes while the tests run
 #
 # PYTHON and REQUIREMENTS may also stand in the environment.
@@ -15,6 +15,7 @@ MINUTES ?= 8
 DATA ?=
 WORKDIR ?=
 PYTEST_ARGS ?=
+PROGRAMS_ARGS ?=
 # Where shapes are annotated, every call has them checked while tests run.
 CHECKED := vlga_jax.genome,vlga_jax.evolution,vlga_jax.network,vlga_jax.training.step
 CHECK_SHAPES ?= --jaxtyping-packages=$(CHECKED),beartype.beartype
@@ -29,7 +30,7 @@ help:
 	@echo "make digits   evolve networks for scikit-learn's digits, into runs/digits"
 	@echo "make bench    measure against PyTorch, TensorFlow and JAX without our work; two to three hours"
 	@echo "make headline measure the table of CIFAR-10 on one GPU; SCALE=small tries the script anywhere"
-	@echo "make gpu-programs  compile for an NVIDIA H100, without one, what a search runs there"
+	@echo "make gpu-programs   compile for an NVIDIA H100, without one, what a search runs there"
 	@echo "make test     lint, types and tests; what CI runs (also: make check)"
 	@echo "make format   rewrite the sources as the linter wants them"
 	@echo "make clean    remove $(VENV) and .venv-cuda"

@@ -4,9 +4,9 @@
     python -m benchmarks.gpu_programs     in a Python that has it
 
 Networks of the full workload, then final trainings of experiments/cifar10.py of more and more blocks: for each, seconds
-to compile on this machine, memory, and how often NVIDIA's libraries are called. Nothing is run, so this says nothing of
-speed or accuracy on a GPU, only that XLA takes the programs. Networks are drawn; a phase inherits the first of the one
-before it.
+to compile on this machine, memory without what cuDNN works in, and how often NVIDIA's libraries are called. Nothing is
+run, so this says nothing of speed or accuracy on a GPU, only that XLA takes the programs. Networks are drawn; a phase
+inherits the first of the one before it.
 """
 
 import collections
@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -38,7 +38,7 @@ from vlga_jax.network.decode import decode
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.run.laboratory import RunConfig, parse_config
 from vlga_jax.training import memory
-from vlga_jax.training.fit import Plan, lower
+from vlga_jax.training.fit import Plan, TrainingFailure, lower
 from vlga_jax.training.step import Recipe
 
 _TARGET = Path(__file__).with_name("h100.textproto")
@@ -62,8 +62,9 @@ def main(argv: list[str]) -> int:
 
 
 def _measure(arguments: flags.FlagValues) -> int:
-    if arguments.json and not Path(arguments.json).absolute().parent.is_dir():
-        raise InputError("--json", arguments.json, "must name a file in a directory that exists")
+    out = Path(arguments.json) if arguments.json else None
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise InputError("--json", str(out), "must name a file in a directory that exists")
     config = parse_config(cifar10.get_config().to_dict())
     configure_backend(config, keep_memory=False)
     jax.config.update("jax_platforms", "cpu")  # no GPU is looked for
@@ -71,10 +72,12 @@ def _measure(arguments: flags.FlagValues) -> int:
     mesh = _mesh()
     plans = [*_searched(arguments.networks), *_final(config, arguments.blocks)]
     # Layers and kernels are chosen by the backend that JAX says it has, and compiled for the mesh that is set.
-    with mock.patch.object(jax, "default_backend", return_value="gpu"), jax.set_mesh(mesh):
+    backend = mock.patch.object(jax, "default_backend", return_value="gpu")
+    limit = mock.patch.object(memory, "total_bytes", return_value=_memory_bytes())
+    with backend, limit, jax.set_mesh(mesh):
         programs = [_compiled(name, plan) for name, plan in plans]
     print("\n".join(_table(programs)))
-    if arguments.json:
+    if out is not None:
         blocks = "".join(f" --blocks={number}" for number in arguments.blocks)
         about = {
             "command": f"python -m benchmarks.gpu_programs --networks={arguments.networks}{blocks}",
@@ -83,7 +86,7 @@ def _measure(arguments: flags.FlagValues) -> int:
             "machine": machine(),
             "versions": versions(),
         }
-        Path(arguments.json).write_text(json.dumps({**about, "programs": programs}, indent=1) + "\n")
+        out.write_text(json.dumps({**about, "programs": programs}, indent=1) + "\n")
     return 1 if any(program["refused"] for program in programs) else 0
 
 
@@ -94,6 +97,12 @@ def _mesh() -> jax.sharding.Mesh:
         remedy = "has no CUDA for JAX; `make gpu-programs` or `pip install -r requirements.txt` provides it"
         raise InputError("python", sys.executable, remedy) from error
     return topologies.make_mesh(target, (1,), ("device",))
+
+
+def _memory_bytes() -> int:
+    size = re.search(r"device_memory_size: (\d+)", _TARGET.read_text())
+    assert size is not None, "stands in the file"
+    return int(size[1])
 
 
 def _searched(num_networks: int) -> Iterator[tuple[str, Plan]]:
@@ -110,13 +119,12 @@ def _searched(num_networks: int) -> Iterator[tuple[str, Plan]]:
         inherited.append(individuals[0])
 
 
-def _final(config: RunConfig, nums_blocks: list[int]) -> Iterator[tuple[str, Plan]]:
+def _final(config: RunConfig, depths: list[int]) -> Iterator[tuple[str, Plan]]:
     """Final trainings of random networks."""
     space = make_search_space(config.space)
     recipe = dataclasses.replace(config.final.recipe(_IMAGES[2]), precision=_PRECISION)
-    random = np.random.default_rng(0)
-    for num_blocks in nums_blocks:
-        rows = random.integers(space.num_choices, size=(num_blocks, space.num_genes))
+    for num_blocks in depths:
+        rows = np.random.default_rng(num_blocks).integers(space.num_choices, size=(num_blocks, space.num_genes))
         phases = complete([[space.to_values(row, block)] for block, row in enumerate(rows)], space)
         spec = _network(config, [genes for (genes,) in phases])
         yield f"final training, {num_blocks} blocks", _plan(spec, recipe, 50_000)
@@ -156,7 +164,9 @@ def _compiled(name: str, plan: Plan) -> dict[str, Any]:
         clock.append(time.perf_counter())
         evaluate.compile()
         clock.append(time.perf_counter())
-    except jax.errors.JaxRuntimeError as error:
+        if (num_bytes := memory.program_bytes(compiled)) > memory.total_bytes():
+            return program | {"refused": f"an epoch holds {num_bytes / 1e9:.1f} GB"}
+    except (jax.errors.JaxRuntimeError, TrainingFailure) as error:
         return program | {"refused": str(error)}
     calls = collections.Counter(re.findall(r'custom_call_target="__(cu[^"]+)"', compiled.as_text() or ""))
     lowering, compiling, evaluation = (round(float(seconds), 2) for seconds in np.diff(clock))
@@ -164,7 +174,7 @@ def _compiled(name: str, plan: Plan) -> dict[str, Any]:
         "lower_seconds": lowering,
         "compile_seconds": compiling,
         "evaluation_compile_seconds": evaluation,
-        "bytes": memory.program_bytes(compiled),
+        "bytes": num_bytes,
         "calls": {name.replace("$", " "): calls[name] for name in sorted(calls)},
     }
 
@@ -183,7 +193,7 @@ def _table(programs: list[dict[str, Any]]) -> Iterator[str]:
         yield _line([*cells, f"{program['bytes'] / 1e9:.1f}", calls])
 
 
-def _line(cells: Any) -> str:
+def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 

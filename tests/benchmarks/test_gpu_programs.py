@@ -12,6 +12,10 @@ from jax.experimental import topologies
 
 from benchmarks import gpu_programs
 from benchmarks.workloads import WORKLOADS
+from experiments import cifar10
+from vlga_jax.run.laboratory import parse_config
+from vlga_jax.training import memory
+from vlga_jax.training.fit import TrainingFailure, lower
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +40,25 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topologies, "make_mesh", lambda target, *_: target)
 
 
+def as_if_on_a_gpu(plan: Any) -> Any:
+    """Lowers, and fails unless this would be for the GPU whose mesh is set and whose memory is the limit."""
+    assert jax.default_backend() == "gpu"
+    assert jax.sharding.get_mesh() == on_cpu(platform="cuda", target_config="H100")
+    assert memory.total_bytes() == 84_942_979_072
+    return lower(plan)
+
+
 @pytest.mark.usefixtures("cpu")
 def test_every_phase_and_final_training_is_compiled_and_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(gpu_programs, "lower", as_if_on_a_gpu)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=false")
     out = tmp_path / "programs.json"
     assert gpu_programs.main(["", "--networks=2", "--blocks=1", f"--json={out}"]) == 0
 
     written = json.loads(out.read_text())
+    assert (written["target"], written["xla_flags"]) == ("cpu", "--xla_gpu_enable_triton_gemm=false")
     names = [f"phase {phase}, network {number}" for phase in (1, 2) for number in (1, 2)]
     assert [program["name"] for program in written["programs"]] == [*names, "final training, 1 blocks"]
     assert all(program["compile_seconds"] > 0 and not program["refused"] for program in written["programs"])
@@ -57,8 +72,6 @@ def test_every_phase_and_final_training_is_compiled_and_written(
 def test_a_refused_program_is_named_and_the_others_are_compiled(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lower = gpu_programs.lower
-
     def refuse_features(plan: Any) -> Any:
         if plan.input_dtype == "bfloat16":
             raise jax.errors.JaxRuntimeError("INTERNAL: no such kernel\nand more")
@@ -68,6 +81,45 @@ def test_a_refused_program_is_named_and_the_others_are_compiled(
     assert gpu_programs.main(["", "--networks=1", "--blocks=1"]) == 1
     rows = capsys.readouterr().out.splitlines()[2:]
     assert ["refused: INTERNAL: no such kernel |" in row for row in rows] == [False, True, False]
+
+
+class Compiled:
+    """A program of three calls, one of them none of NVIDIA's, which holds so many bytes."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.num_bytes = num_bytes
+
+    def compile(self) -> "Compiled":
+        return self
+
+    def as_text(self) -> str:
+        return "".join(f'custom_call_target="{name}"\n' for name in ("__cublas$lt$matmul", "__cudnn$conv", "other"))
+
+
+@pytest.mark.usefixtures("cpu")
+def test_libraries_calls_are_counted_and_what_exceeds_the_gpus_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = iter([84_942_979_072, 84_942_979_073])
+
+    def next_program(plan: Any) -> Any:
+        if plan.spec.input_shape == (32, 32, 3) and plan.recipe.optimizer == "sgd":
+            raise TrainingFailure("out_of_memory", "its weights")
+        return (Compiled(next(sizes)),) * 2
+
+    monkeypatch.setattr(gpu_programs, "lower", next_program)
+    monkeypatch.setattr(memory, "program_bytes", lambda compiled: compiled.num_bytes)
+    assert gpu_programs.main(["", "--networks=1", "--blocks=1"]) == 1
+    fits, too_large, no_state = capsys.readouterr().out.splitlines()[2:]
+    assert fits.endswith("| 84.9 | 1 cublas lt matmul, 1 cudnn conv |")
+    assert "refused: an epoch holds 84.9 GB" in too_large
+    assert "refused: out_of_memory: its weights" in no_state
+
+
+def test_a_final_training_does_not_depend_on_the_others() -> None:
+    config = parse_config(cifar10.get_config().to_dict())
+    (alone,) = gpu_programs._final(config, [3])
+    assert list(gpu_programs._final(config, [2, 3]))[1] == alone
 
 
 def test_without_cuda_for_jax_it_says_what_to_install(
@@ -84,5 +136,6 @@ def test_without_cuda_for_jax_it_says_what_to_install(
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_compiled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert gpu_programs.main(["", f"--json={tmp_path}/missing/out.json"]) == 2
-    assert "--json" in capsys.readouterr().err
+    for out in (tmp_path / "missing" / "out.json", tmp_path):
+        assert gpu_programs.main(["", f"--json={out}"]) == 2
+        assert "--json" in capsys.readouterr().err

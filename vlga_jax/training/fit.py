@@ -152,9 +152,9 @@ def build(plan: Plan) -> Programs:
       TrainingFailure: the programs, or the state alone, need more memory than there is.
     """
     started = time.perf_counter()
-    options = compiler.options(plan.layers, plan.flops)
     with out_of_memory_is_failure():
         lowered_train, lowered_evaluate = lower(plan)
+        options = compiler.options(plan.layers, plan.flops)
         train = lowered_train.compile(options)
         _require(memory.program_bytes(train), "its training step")
         evaluate = lowered_evaluate.compile(options)
