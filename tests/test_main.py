@@ -1,8 +1,6 @@
 """Bad input through the real command line: exit code 2 and one line that names the field, the value and the remedy."""
 
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -281,30 +279,3 @@ def test_main_of_an_interrupted_run_says_how_to_continue(
     monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
     assert main.main(["main.py", "--workdir=here"]) == 130
     assert capsys.readouterr().err.splitlines() == ["interrupted; to continue, repeat the command with --workdir=here"]
-
-
-def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
-def test_command_help_names_the_flags_and_does_not_wait_for_jax(flag: str) -> None:
-    done = run_python("-X", "importtime", "main.py", flag)
-    assert done.returncode == 0
-    assert "--config" in done.stdout and "--workdir" in done.stdout
-    assert "main.py --config=experiments/digits.py" in done.stdout
-    assert "vlga_jax.config" in done.stderr and "jaxlib" not in done.stderr
-
-
-def test_command_of_a_bad_override_does_not_wait_for_jax(tmp_path: Path) -> None:
-    done = run_python("-X", "importtime", "main.py", "--config.seed=abc", f"--workdir={tmp_path}/run")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == "error: config.seed='abc': must be a whole number"
-    assert "jaxlib" not in done.stderr
-
-
-def test_command_of_a_value_out_of_range_prints_nothing_but_the_line(tmp_path: Path) -> None:
-    done = run_python("main.py", "--config.search.mutation_rate=1.5", f"--workdir={tmp_path}/run")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: config.search.mutation_rate=1.5: must be at least 0 and at most 1\n"
-    assert list(tmp_path.iterdir()) == []

@@ -12,39 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.run.finishing import NETWORK, NUM_EPOCHS, request
 from vlga_jax.checks import InputError
-from vlga_jax.fitness.evaluation import Limits, Request, digest_of
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
-from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
 from vlga_jax.run import finish
-from vlga_jax.run.finish import FinalConfig, FinalRequest, Progress, train_to_convergence, validation_accuracy
+from vlga_jax.run.finish import Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import EpochEnd, Examples, run_epochs
 
-NUM_EPOCHS = 4
-CONFIG = FinalConfig(
-    epochs=NUM_EPOCHS,
-    patience=0,
-    init="searched",
-    use_all_data=False,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=0.05,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=0.1,
-    label_smoothing=0.1,
-    flip=True,
-    crop_padding=1,
-    cutout=2,
-    ema_decay=0.9,
-    test_flip=False,
-    precision="float32",
-)
-BLOCK = BlockSpec(ConvSpec(3, 3, True), None, None, False, 0.25)
-NETWORK = NetworkSpec((4, 4, 3), 2, "relu", "average", (BLOCK,))  # colour images, so that they are augmented
 RNG = np.random.default_rng(0)
 
 
@@ -53,11 +30,6 @@ def examples(size: int) -> Examples:
 
 
 NOISE = PhaseData(examples(20), examples(31))  # nothing to learn: the validation accuracy goes up and down
-
-
-def request(**changes: Any) -> FinalRequest:
-    config = dataclasses.replace(CONFIG, **changes)
-    return FinalRequest(Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0), config, "here")
 
 
 def searched() -> dict[str, Any]:
@@ -251,56 +223,3 @@ def test_train_to_convergence_that_diverges_later_keeps_the_best_so_far(tmp_path
     assert len(progress.losses) == 2
     assert accuracy_of(best, NOISE.validation) == pytest.approx(max(progress.accuracies))
     assert len(watcher.messages) == 1
-
-
-def test_recipe_augments_colour_images_only() -> None:
-    assert (CONFIG.recipe(3).flip, CONFIG.recipe(3).crop_padding) == (True, 1)
-    for num_channels in (1, 2, 4):
-        grey = CONFIG.recipe(num_channels)
-        assert (grey.flip, grey.crop_padding) == (False, 0)
-        assert grey == dataclasses.replace(CONFIG.recipe(3), flip=False, crop_padding=0, cutout=0)
-
-
-def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
-    changes: list[dict[str, Any]] = [
-        {"epochs": 5},
-        {"patience": 1},
-        {"init": "scratch"},
-        {"use_all_data": True},
-        {"batch_size": 9},
-        {"optimizer": "sgd"},
-        {"learning_rate": 0.06},
-        {"schedule": "constant"},
-        {"warmup_epochs": 2.0},
-        {"weight_decay": 0.2},
-        {"label_smoothing": 0.2},
-        {"flip": False},
-        {"crop_padding": 2},
-        {"cutout": 3},
-        {"ema_decay": 0.8},
-        {"test_flip": True},
-        {"precision": "bfloat16"},
-    ]
-    assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]
-    configs = [CONFIG, *(dataclasses.replace(CONFIG, **change) for change in changes)]
-    digests = {FinalRequest(request().request, config, "here").digest for config in configs}
-    assert len(digests) == len(changes) + 1
-    assert FinalRequest(dataclasses.replace(request().request, seed=1), CONFIG, "here").digest not in digests
-    assert request().digest in digests
-
-
-def test_final_request_without_later_fields_has_the_digest_it_always_had() -> None:
-    final = request(cutout=0, ema_decay=0.0)
-    values = dataclasses.asdict(final)
-    for name in ("cutout", "ema_decay", "test_flip"):
-        del values["config"][name]
-    for name in ("cutout", "ema_decay"):
-        del values["request"]["recipe"][name]
-    assert request(cutout=0, ema_decay=0.0).request.recipe.cutout == 0
-    assert final.digest == final.trajectory == digest_of(values)
-
-
-def test_final_request_with_a_mirrored_test_is_the_same_training() -> None:
-    plain, mirrored = request(), request(test_flip=True)
-    assert plain.trajectory == mirrored.trajectory == plain.digest != mirrored.digest
-    assert request(cutout=3).trajectory != plain.trajectory

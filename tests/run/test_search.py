@@ -1,135 +1,17 @@
 """The loop with real stores and a real strategy; what a network is worth comes from its digest, without training."""
 
-import contextlib
-import dataclasses
-import types
-from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pytest
 
-from vlga_jax.checks import InputError
-from vlga_jax.evolution.vlga import VLGA
-from vlga_jax.fitness.evaluation import Evaluation, Request, failure
-from vlga_jax.fitness.evaluator import Evaluator
-from vlga_jax.fitness.executors.local import Ancestor, FindAncestor, LocalExecutor, Trained
-from vlga_jax.fitness.generation import Generations
-from vlga_jax.fitness.ledger import Ledger
-from vlga_jax.fitness.weights import WeightStore
+from tests.run.searching import by_digest, champions
+from vlga_jax.fitness.evaluation import Request
 from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
-from vlga_jax.network.initialise import initialise
-from vlga_jax.run.history import HistoryRow, read_csv
-from vlga_jax.run.laboratory import Laboratory
-from vlga_jax.run.search import Search, SearchResult
-from vlga_jax.run.tracking import NullListener
+from vlga_jax.run.history import read_csv
 
 pytestmark = pytest.mark.usefixtures("cache_home")
-Judge = Callable[[Request], float | str]
-
-
-class JudgingExecutor(LocalExecutor):
-    """Asks a judge for a fitness, or a failure's status, instead of training; remembers what it was asked."""
-
-    def __init__(self, judge: Judge):
-        self.judge = judge
-        self.asked: list[Request] = []
-        self.ancestors: list[Ancestor | None] = []
-
-    def run(
-        self, requests: Sequence[Request], find_ancestor: FindAncestor, *, limit_time: bool = True
-    ) -> Iterator[Trained]:
-        for request in requests:
-            self.asked.append(request)
-            self.ancestors.append(find_ancestor(request))
-            answer = self.judge(request)
-            if isinstance(answer, str):
-                yield Trained(failure(request, answer, f"was {answer}"), None)
-            else:
-                variables = initialise(jax.random.key(len(request.network.blocks)), request.network)
-                yield Trained(Evaluation(request.digest, "ok", answer, train_seconds=3.0), variables)
-
-    def keep_paused(self, trajectories: Collection[str]) -> None:
-        pass
-
-
-class Watcher(NullListener):
-    """Writes down what it is told, and what the history held when a generation was finished."""
-
-    def __init__(self, history: Path) -> None:
-        self._history = history
-        self.written: list[list[HistoryRow]] = []
-        self.generations: list[dict[str, int]] = []
-        self.individuals: list[tuple[HistoryRow, float, bool]] = []
-        self.finished: list[list[HistoryRow]] = []
-        self.messages: list[str] = []
-
-    def message(self, *, text: str) -> None:
-        self.messages.append(text)
-
-    def generation_started(self, **event: int) -> None:
-        self.generations.append(event)
-
-    def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
-        self.individuals.append((row, seconds, replayed))
-
-    def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
-        self.finished.append(list(rows))
-        self.written.append(read_csv(self._history))
-
-
-def by_digest(request: Request) -> float:
-    return int(request.digest[:8], 16) / 2**32
-
-
-@dataclasses.dataclass
-class Outcome:
-    result: SearchResult
-    executor: JudgingExecutor
-    listener: Watcher
-    weights: set[str]
-
-
-@pytest.fixture
-def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
-    """Runs a whole search in one directory: changes of the configuration, and a judge."""
-
-    def run(changes: dict[str, Any] | None = None, judge: Judge = by_digest, seed: int = 0) -> Outcome:
-        config = make_config(changes)
-        space = make_search_space(config.space)
-
-        data: Any = types.SimpleNamespace(
-            train_images=np.empty((0, 8, 8, 1), np.uint8), class_names=range(10), fingerprint="data"
-        )
-        nowhere: Any = None  # requests need no more of a laboratory than these
-        lab = Laboratory(dataclasses.replace(config, seed=seed), data, nowhere, space, "", nowhere, nowhere, nowhere)
-
-        executor, listener = JudgingExecutor(judge), Watcher(tmp_path / "history.csv")
-        with (
-            contextlib.closing(Ledger(tmp_path / "ledger.sqlite", "here")) as ledger,
-            contextlib.closing(WeightStore(tmp_path / "weights")) as weights,
-        ):
-            strategy = VLGA(space, config.search)
-            evaluator = Evaluator(ledger, weights, executor)
-            generations = Generations(evaluator, config.stopping, config.budget, config.fitness.epochs)
-            search = Search(strategy, space, lab.request, generations, weights, listener, tmp_path / "history.csv")
-            result = search.run(seed)
-            assert {row.network: row.fitness for row in result.rows} == {
-                digest: evaluation.fitness for digest, evaluation in result.evaluations.items()
-            }
-        kept = {path.name for path in (tmp_path / "weights").iterdir()}
-        return Outcome(result, executor, listener, kept)
-
-    return run
-
-
-def champions(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
-    """The first best row of each phase."""
-    phases = sorted({row.phase for row in rows})
-    return [max((row for row in rows if row.phase == phase), key=lambda row: row.fitness) for phase in phases]
 
 
 def test_search_run_of_three_phases_has_a_row_for_each_individual(search: Any, tmp_path: Path) -> None:
@@ -261,57 +143,6 @@ def test_search_run_after_an_interruption_anywhere_ends_the_same(
 
 def test_search_run_of_other_seeds_differs(search: Any) -> None:
     assert search(seed=0).result.rows != search(seed=1).result.rows
-
-
-def test_search_run_with_failures_gives_them_the_worst_fitness_and_goes_on(search: Any) -> None:
-    def judge(request: Request) -> float | str:
-        return "diverged" if request.network.blocks[-1].a.kernel == 3 else by_digest(request)
-
-    outcome = search({"search.num_generations": 4}, judge)
-    failed = [row for row in outcome.result.rows if row.chromosome[-1]["a_kernel"] == 3]
-    assert failed and all((row.status, row.fitness) == ("diverged", 0.0) for row in failed)
-    others = [row for row in outcome.result.rows if row not in failed]
-    assert others and all(row.status == "ok" and row.fitness > 0 for row in others)
-    assert outcome.result.evaluations[outcome.result.request.digest].status == "ok"
-
-
-def test_search_run_with_a_first_generation_of_failures_goes_on_to_the_next(search: Any) -> None:
-    asked: list[Request] = []
-
-    def judge(request: Request) -> float | str:
-        asked.append(request)
-        return "diverged" if len(asked) <= 4 else by_digest(request)
-
-    outcome = search({"search.num_generations": 4, "search.num_phases": 1, "search.mutation_rate": 1.0}, judge)
-    assert {row.status for row in outcome.result.rows if row.generation == 0} == {"diverged"}
-    assert outcome.result.evaluations[outcome.result.request.digest].status == "ok"
-
-
-@pytest.mark.parametrize("winner", ["last_phase", "best_phase"])
-def test_search_run_with_a_later_phase_of_failures_ends_with_the_one_before(search: Any, winner: str) -> None:
-    def second_phase_fails(request: Request) -> float | str:
-        return "out_of_memory" if len(request.network.blocks) > 1 else by_digest(request)
-
-    outcome = search({"search.num_phases": 3, "search.winner": winner}, second_phase_fails)
-    assert {row.status for row in outcome.result.rows if row.phase == 1} == {"out_of_memory"}
-    assert max(row.phase for row in outcome.result.rows) == 1
-    assert outcome.result.winner.place.phase == 0
-    assert outcome.result.best_fitness == outcome.result.winner.fitness > 0
-
-
-def test_search_run_with_nothing_but_failures_is_refused(search: Any) -> None:
-    with pytest.raises(InputError, match="phase 1.*no network could be trained: was out_of_memory"):
-        search({"search.num_phases": 3}, lambda request: "out_of_memory")
-
-
-def test_search_run_with_a_phase_of_failures_under_the_stop_rule_ends_with_the_one_before(search: Any) -> None:
-    def second_phase_fails(request: Request) -> float | str:
-        return "too_many_parameters" if len(request.network.blocks) > 1 else by_digest(request)
-
-    outcome = search({"search.num_phases": 9, "search.stop_rule": True}, second_phase_fails)
-    assert max(row.phase for row in outcome.result.rows) == 1
-    assert outcome.result.winner.place.phase == 0
-    assert outcome.result.request.digest == champions(outcome.result.rows)[0].network
 
 
 def test_search_run_tells_the_listener_of_each_generation_once_it_is_in_the_history(search: Any) -> None:

@@ -1,9 +1,7 @@
-"""Training runs: what every epoch shows, what it repeats bit for bit, and how it fails."""
+"""Training runs: what every epoch shows, and what it repeats bit for bit."""
 
 import dataclasses
-import functools
 import math
-import time
 from collections import Counter
 from typing import Any
 
@@ -12,77 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.training.fitting import (
+    NETWORK,
+    PLAN,
+    RNG,
+    STILL,
+    TRAIN,
+    VALIDATION,
+    pixel_plan,
+    pixel_state,
+    pixels,
+    programs_of,
+    start,
+)
 from vlga_jax.network.initialise import initialise
-from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
-from vlga_jax.training import memory
-from vlga_jax.training.fit import (
-    Examples,
-    Plan,
-    Programs,
-    TrainingFailure,
-    build,
-    count_correct,
-    out_of_memory_is_failure,
-    run_epochs,
-)
-from vlga_jax.training.step import Recipe, TrainState
-
-RECIPE = Recipe(
-    epochs=3,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=0.01,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=0.1,
-    label_smoothing=0.1,
-    flip=True,
-    crop_padding=1,
-    precision="float32",
-)
-BLOCK = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), None, False, 0.25)
-NETWORK = NetworkSpec((6, 6, 1), 3, "relu", "average", (BLOCK,))  # everything random and every kind of state
-PLAN = Plan(NETWORK, RECIPE, num_frozen=0, num_train=20, input_dtype="uint8", whole_epochs=False)
-RNG = np.random.default_rng(0)
-TRAIN = Examples(RNG.integers(0, 256, (20, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 20).astype(np.int32))
-VALIDATION = Examples(RNG.integers(0, 256, (7, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 7).astype(np.int32))
-
-# relu(x), then logits (1, x, 2x - 4) of a single value: class 0 below 1, 1 up to 4, 2 above. Its loss for class 0 of
-# the two-class network with logits (0, x) is x, for large x.
-PIXEL = NetworkSpec((1, 1, 1), 3, "relu", "average", (BlockSpec(ConvSpec(1, 1, False), None, None, False, 0.0),))
-STILL = dataclasses.replace(
-    RECIPE,
-    epochs=6,
-    batch_size=4,
-    optimizer="sgd",
-    learning_rate=1e-30,
-    schedule="constant",
-    warmup_epochs=0.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    flip=False,
-    crop_padding=0,
-)
-
-
-def pixel_plan(num_classes: int, num_train: int, *, whole_epochs: bool = False) -> Plan:
-    spec = dataclasses.replace(PIXEL, num_classes=num_classes)
-    return Plan(spec, STILL, num_frozen=0, num_train=num_train, input_dtype="float32", whole_epochs=whole_epochs)
-
-
-def pixel_state(plan: Plan, kernel: list[float], bias: list[float]) -> TrainState:
-    """The state of a single-pixel network whose head has this kernel and bias."""
-    conv = {"kernel": np.ones((1, 1, 1, 1), np.float32), "bias": np.zeros(1, np.float32)}
-    head = {"kernel": np.array([kernel], np.float32), "bias": np.array(bias, np.float32)}
-    return plan.initial_state({"params": {"block_0": {"a": {"conv": conv}}, "head": head}})
-
-
-def pixels(values: list[float] | np.ndarray, labels: np.ndarray) -> Examples:
-    return Examples(np.array(values, np.float32).reshape(-1, 1, 1, 1), labels.astype(np.int32))
-
-
-def start(seed: int = 0) -> TrainState:
-    return PLAN.initial_state(initialise(jax.random.key(seed), NETWORK))
+from vlga_jax.training.fit import Examples, Programs, count_correct, run_epochs
+from vlga_jax.training.step import TrainState
 
 
 def on_host(state: TrainState) -> TrainState:
@@ -91,14 +34,6 @@ def on_host(state: TrainState) -> TrainState:
 
 def assert_same_bits(one: Any, other: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.array(a), np.array(b), strict=True), one, other)
-
-
-programs_of = functools.cache(build)  # equal plans have equal programs
-
-
-@pytest.fixture(scope="module")
-def programs() -> Programs:
-    return programs_of(PLAN)
 
 
 @pytest.fixture(scope="module")
@@ -223,84 +158,3 @@ def test_count_correct_of_any_number_of_examples_is_numpys() -> None:
         assert count_correct(compiled, state, pixels(values, labels)) == (predicted == labels).sum()
     zeros = pixels(np.zeros(700), np.zeros(700))  # filling a batch up counts nothing twice
     assert count_correct(compiled, state, zeros) == 700
-
-
-@pytest.mark.parametrize("place", range(5))
-def test_run_epochs_on_one_value_that_is_no_number_diverges(place: int) -> None:
-    plan = pixel_plan(num_classes=2, num_train=5)
-    values = np.ones(5)
-    values[place] = np.nan
-    with pytest.raises(TrainingFailure) as failure:
-        next(
-            run_epochs(
-                plan, programs_of(plan), pixel_state(plan, [0, 1], [0, 0]), pixels(values, np.zeros(5)), None, KEY
-            )
-        )
-    assert failure.value.status == "diverged"
-
-
-KEY = jax.random.key(3)
-
-
-def test_run_epochs_with_a_huge_learning_rate_diverges() -> None:
-    recipe = dataclasses.replace(STILL, learning_rate=1e30, weight_decay=1.0)
-    plan = dataclasses.replace(pixel_plan(num_classes=2, num_train=5), recipe=recipe)
-    state, train = pixel_state(plan, [0, 1], [0, 0]), pixels(np.ones(5), np.arange(5) % 2)
-    with pytest.raises(TrainingFailure) as failure:
-        list(run_epochs(plan, programs_of(plan), state, train, None, KEY))
-    assert failure.value.status == "diverged"
-    assert "\n" not in failure.value.reason
-
-
-def test_run_epochs_past_its_deadline_is_out_of_time(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    epochs = run_epochs(PLAN, programs, start(), TRAIN, None, KEY, deadline=101.0)
-    assert next(epochs).epoch == 0
-    clock[0] = 101.5
-    with pytest.raises(TrainingFailure) as failure:
-        next(epochs)
-    assert failure.value.status == "out_of_time"
-
-
-def test_run_epochs_without_deadline_never_is(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "perf_counter", lambda: 1e300)
-    assert len(list(run_epochs(PLAN, programs, start(), TRAIN, None, KEY))) == 3
-
-
-def test_build_of_a_monstrous_network_is_out_of_memory_before_anything_is_allocated() -> None:
-    block = BlockSpec(ConvSpec(1 << 18, 9, True), None, ConvSpec(1 << 18, 9, True), False, 0.0)  # 22 TB of weights
-    monster = dataclasses.replace(NETWORK, blocks=(block,))
-    with pytest.raises(TrainingFailure) as failure:
-        build(dataclasses.replace(PLAN, spec=monster))
-    assert failure.value.status == "out_of_memory"
-
-
-def test_build_with_activations_beyond_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = dataclasses.replace(PIXEL, input_shape=(256, 256, 1))  # a batch of 4: 1 MB of inputs, some bytes of weights
-    plan = dataclasses.replace(pixel_plan(num_classes=3, num_train=4), spec=spec)
-    monkeypatch.setattr(memory, "total_bytes", lambda: 1_000_000)
-    with pytest.raises(TrainingFailure) as failure:
-        build(plan)
-    assert failure.value.status == "out_of_memory"
-
-
-def test_out_of_memory_of_jax_and_of_the_host_become_failures() -> None:
-    for allocate in (lambda: jnp.zeros(1 << 46).block_until_ready(), lambda: bytearray(1 << 60)):
-        with pytest.raises(TrainingFailure) as failure, out_of_memory_is_failure():
-            allocate()
-        assert failure.value.status == "out_of_memory"
-        assert failure.value.reason
-
-
-@pytest.mark.parametrize("error", [ValueError("wrong"), jax.errors.JaxRuntimeError("INTERNAL: wrong")])
-def test_any_other_error_passes(error: Exception) -> None:
-    with pytest.raises(type(error), match="wrong"), out_of_memory_is_failure():
-        raise error
-
-
-def test_run_epochs_lets_a_programming_error_pass(programs: Programs) -> None:
-    with pytest.raises(Exception, match="8") as failure:  # the program was compiled for 6x6 images
-        wrong = Examples(np.zeros((20, 8, 8, 1), np.uint8), TRAIN.labels)
-        next(run_epochs(PLAN, programs, start(), wrong, None, KEY))
-    assert not isinstance(failure.value, TrainingFailure)

@@ -1,6 +1,5 @@
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.fitness.executors.executing import OpenExecutor, bits, nobody
 from vlga_jax.fitness.evaluation import Request
 from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
 from vlga_jax.network.modules import ConvNet
@@ -17,18 +17,6 @@ from vlga_jax.training import memory
 from vlga_jax.training.features import PhaseData
 
 pytestmark = pytest.mark.usefixtures("cache_home")
-OpenExecutor = Callable[..., LocalExecutor]
-
-
-@pytest.fixture
-def open_executor(images: PhaseData) -> Iterator[OpenExecutor]:
-    with contextlib.ExitStack() as stack:
-
-        def open_one(*, cache_features: bool = True, compile_threads: int = 1, **options: Any) -> LocalExecutor:
-            executor = LocalExecutor(images, cache_features=cache_features, compile_threads=compile_threads, **options)
-            return stack.enter_context(contextlib.closing(executor))
-
-        yield open_one
 
 
 @pytest.fixture
@@ -37,21 +25,9 @@ def three(make_request: Any) -> list[Request]:
     return [make_request(), make_request(block={"pool": None}), make_request(block={"b": None, "skip": True})]
 
 
-def nobody(request: Request) -> None:
-    """What a request inherits from that starts afresh."""
-
-
 def answers(executor: LocalExecutor, requests: Sequence[Request], ancestor: Ancestor | None = None) -> dict[str, Any]:
     """What must not depend on anything but the request: digest -> fitness, losses and the bits of the weights."""
     return {trained.evaluation.digest: bits(trained) for trained in executor.run(requests, lambda _: ancestor)}
-
-
-def bits(trained: Trained) -> Any:
-    evaluation = trained.evaluation
-    assert evaluation.status == "ok", evaluation.reason
-    leaves = jax.tree_util.tree_leaves_with_path(trained.variables)
-    assert all(isinstance(leaf, np.ndarray) for _, leaf in leaves), "weights lie on the host"
-    return evaluation.fitness, evaluation.losses, {jax.tree_util.keystr(path): leaf.tobytes() for path, leaf in leaves}
 
 
 def ancestor_of(executor: LocalExecutor, request: Request, ancestor: Ancestor | None = None) -> Ancestor:
@@ -251,46 +227,6 @@ def test_run_in_bfloat16_trains_on_features_of_that_precision(
     assert {leaf.dtype for leaf in jax.tree.leaves(trained.variables)} == {np.dtype("float32")}
     single = accuracy(child, trained, images)
     assert trained.evaluation.fitness == pytest.approx(single, abs=0.1), "also when it runs in float32"
-
-
-def test_run_judged_in_between_goes_on_to_the_same_bits(open_executor: OpenExecutor, make_request: Any) -> None:
-    told: list[tuple[str, int]] = []
-    request = make_request(recipe={"epochs": 4, "schedule": "cosine"})
-    (whole,) = open_executor().run([request], nobody)
-    executor = open_executor(on_epoch=lambda digest, epoch, *_: told.append((digest, epoch)))
-    stages: list[Trained] = []
-    for epochs in (1, 3, 4):
-        executor.keep_paused({request.trajectory})
-        stages += executor.run([request.until(epochs)], nobody)
-    assert bits(stages[-1]) == bits(whole)
-    assert [len(stage.evaluation.losses) for stage in stages] == [1, 3, 4]
-    assert all(stage.evaluation.losses == whole.evaluation.losses[: len(stage.evaluation.losses)] for stage in stages)
-    assert [epoch for _, epoch in told] == [0, 1, 2, 3], "no epoch twice"
-    assert {digest for digest, _ in told} == {request.until(epochs).digest for epochs in (1, 3, 4)}
-
-
-def test_run_of_a_training_that_was_let_go_of_begins_again(open_executor: OpenExecutor, make_request: Any) -> None:
-    told: list[int] = []
-    request = make_request(recipe={"epochs": 2})
-    executor = open_executor(on_epoch=lambda _, epoch, *__: told.append(epoch))
-    (first,) = executor.run([request.until(1)], nobody)
-    executor.keep_paused(())
-    (second,) = executor.run([request.until(1)], nobody)
-    assert bits(second) == bits(first)
-    assert told == [0, 0]
-
-
-def test_run_of_paused_training_counts_the_time_before_against_max_seconds(
-    open_executor: OpenExecutor, make_request: Any
-) -> None:
-    request = make_request(recipe={"epochs": 2})
-    executor = open_executor()
-    (first,) = executor.run([request.until(1)], nobody)
-    limit = first.evaluation.train_seconds / 2
-    late = dataclasses.replace(request, limits=dataclasses.replace(request.limits, max_seconds=limit))
-    (second,) = executor.run([late], nobody)
-    assert second.evaluation.status == "out_of_time"
-    assert second.evaluation.losses == first.evaluation.losses, "of the epoch before it failed"
 
 
 def test_run_from_matching_blocks_starts_with_their_weights_and_trains_them(
