@@ -55,3 +55,20 @@ def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_floa
         images.astype(jnp.bfloat16),
     )
     assert inner.dtype == jnp.bfloat16
+
+
+def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32(equations: Any) -> None:
+    block = BlockSpec(ConvSpec(8, 3, False), PoolSpec("average", 2), ConvSpec(8, 1, True), True, 0.0)
+    net = ConvNet(NetworkSpec((6, 6, 2), 3, "elu", "average", (block, block)), precision="bfloat16")
+    images = jnp.zeros((16, 6, 6, 2))
+    variables = net.init(jax.random.key(1), images, train=False)
+
+    def loss(params: Any) -> Any:
+        logits, _ = net.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        return logits.sum()
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(variables["params"])
+    sums = [equation.invars[0].aval for equation in equations(jaxpr.jaxpr) if equation.primitive.name == "reduce_sum"]
+    over_batch = [summed for summed in sums if summed.size >= 16 * 8]
+    assert len(over_batch) >= 2 * 4, "of both blocks: two biases, and a scale and an offset"
+    assert {summed.dtype for summed in over_batch} == {np.dtype("float32")}

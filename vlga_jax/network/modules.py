@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vlga_jax.network.convolution import tuned
-from vlga_jax.network.normalisation import BatchNorm
+from vlga_jax.network.normalisation import BatchNorm, widened
 from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 
@@ -105,7 +105,44 @@ LAYERS = {
     "tuned": Layers(tuned, BatchNorm, pool_apart),
     "plain": Layers(lax.conv_general_dilated, _flax_norm, pool),
 }
-TUNED_REVISION = 2  # to be raised whenever tuned layers, or how they are compiled, come to give other bits
+TUNED_REVISION = 3  # to be raised whenever tuned layers, or how they are compiled, come to give other bits
+
+
+def convolve(
+    x: Images, channels: int, size: int, stride: int, layers: str, *, name: str, use_bias: bool = True
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Returns the 'same' convolution of `x`, in its precision, made by a submodule of the module that calls this.
+
+    The bias is added, and its gradient summed, in float32.
+
+    Args:
+      x: activations.
+      channels: of the outputs.
+      size: of the kernel.
+      stride: of rows and columns.
+      layers: a key of `LAYERS`.
+      name: of the submodule.
+      use_bias: whether a bias is added.
+    """
+
+    def wide(*operands: Any, **settings: Any) -> Array:
+        return widened(LAYERS[layers].convolution(*operands, **settings))
+
+    convolution = nn.Conv(
+        channels,
+        (size, size),
+        strides=(stride, stride),
+        use_bias=use_bias,
+        conv_general_dilated=wide,
+        dtype=x.dtype,
+        promote_dtype=_all_but_the_bias,
+        name=name,
+    )
+    return convolution(x).astype(x.dtype)
+
+
+def _all_but_the_bias(inputs: Array, kernel: Array, bias: Array | None, *, dtype: Any) -> tuple[Array | None, ...]:
+    return inputs.astype(dtype), kernel.astype(dtype), bias
 
 
 class ConvUnit(nn.Module):
@@ -117,15 +154,8 @@ class ConvUnit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images, *, train: bool) -> Float[Array, "batch out_height out_width out_channels"]:
-        x = nn.Conv(
-            self.spec.channels,
-            (self.spec.kernel, self.spec.kernel),
-            strides=(self.spec.stride, self.spec.stride),
-            use_bias=not self.spec.batch_norm,
-            conv_general_dilated=LAYERS[self.layers].convolution,
-            dtype=x.dtype,
-            name="conv",
-        )(x)
+        size, stride = self.spec.kernel, self.spec.stride
+        x = convolve(x, self.spec.channels, size, stride, self.layers, name="conv", use_bias=not self.spec.batch_norm)
         if self.spec.batch_norm:
             norm = LAYERS[self.layers].norm(
                 use_running_average=not train, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name="norm"
@@ -152,16 +182,7 @@ class ConvBlock(nn.Module):
         if self.spec.b is not None:
             x = ConvUnit(self.spec.b, self.activation, self.layers, name="b")(x, train=train)
         if self.spec.skip:
-            stride = (self.spec.stride, self.spec.stride)
-            convolution = LAYERS[self.layers].convolution
-            x = x + nn.Conv(
-                self.spec.out_channels,
-                (1, 1),
-                strides=stride,
-                conv_general_dilated=convolution,
-                dtype=x.dtype,
-                name="skip",
-            )(inputs)
+            x = x + convolve(inputs, self.spec.out_channels, 1, self.spec.stride, self.layers, name="skip")
         if self.spec.dropout_rate > 0:
             x = nn.Dropout(self.spec.dropout_rate, deterministic=not train)(x, rng=dropout_key)
         return x
