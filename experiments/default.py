@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.fitness.max_flops = 0  # operations of one image's forward pass, 0 is no limit
     config.fitness.features = "cached"  # the frozen prefix's outputs once per phase; or recomputed with every batch
     config.fitness.ledger = ""  # another run's ledger.sqlite to take results from
-    config.fitness.any_environment = False  # use results of another backend, device kind or version too
+    config.fitness.any_environment = False  # use results of another backend, device, version or XLA flags too
     config.fitness.compile_threads = 0  # programs compiled at a time, 0 chooses by the number of cores
     config.fitness.deterministic = True  # GPU kernels that give the same bits every time
     config.fitness.precision = "float32"  # of activations; or bfloat16; auto is bfloat16 on a GPU

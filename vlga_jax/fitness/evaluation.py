@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -38,7 +39,8 @@ class FitnessConfig:
       features: whether the frozen prefix's outputs are computed once per phase (cached, where memory allows) or with
         every batch (recomputed).
       ledger: path of another run's ledger.sqlite whose results are used where digests agree; empty is none.
-      any_environment: whether results measured on another backend, device kind or version count as known.
+      any_environment: whether results measured on another backend, device kind or version, or under
+        other XLA flags, count as known.
       compile_threads: programs compiled at a time while networks train; 0 chooses by the number of cores.
       deterministic: whether GPU kernels are chosen for the same bits every time.
       layers: tuned (this project's convolutions and batch norm) or plain (those of XLA and Flax); results differ by
@@ -232,6 +234,9 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
     """
     device = jax.local_devices()[0]
     on_cpu = device.platform == "cpu"
+    elsewhere = "--xla_gpu_" if on_cpu else "--xla_cpu_"
+    given = os.environ.get("XLA_FLAGS", "").split()
+    xla_flags = sorted(flag for flag in given if not flag.startswith((elsewhere, "--xla_dump_")))
     return canonical_json(
         {
             "backend": device.platform,
@@ -240,6 +245,7 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
             "deterministic": on_cpu or deterministic,
             "features": features,
             **({"threads": num_threads()} if on_cpu else {}),
+            **({"xla_flags": xla_flags} if xla_flags else {}),
             "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         }
     )
