@@ -170,12 +170,11 @@ def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) 
       pytorch: its interpreter; empty leaves it out.
     """
     seeds = range(1, scale.seeds)
-    runs = [_matrix_rate(workdir, scale.precision)]
-    runs += [_run(row, 0, scale, workdir, data) for row in ROWS[:3]]
-    runs += [_uninterrupted(_run(row, 0, scale, workdir, data), scale) for row in DETERMINISM.values()]
+    rows = {row.name: _run(row, 0, scale, workdir, data) for row in ROWS}
     bench = _Bench(scale, workdir / "full", data)
-    runs += bench.round(0, pytorch)
-    runs += [_run(row, 0, scale, workdir, data) for row in ROWS[3:]]
+    runs = [_matrix_rate(workdir, scale.precision), *bench.round(0, pytorch)]
+    runs += [_uninterrupted(_run(row, 0, scale, workdir, data), scale) for row in DETERMINISM.values()]
+    runs += [rows.pop("report"), *rows.values()]  # the shorter first
     runs += [_run(row, seed, scale, workdir, data) for seed in seeds for row in ROWS if row.name in REPEATED]
     for number in range(1, scale.rounds):
         runs += bench.round(number, pytorch)

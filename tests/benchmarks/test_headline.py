@@ -61,6 +61,13 @@ def test_make_pieces_of_the_workload_is_a_round_of_each_in_turn(tmp_path: Path) 
     assert [piece.name for piece in alone if piece.name.startswith("full")] == names[::2]
 
 
+def test_make_pieces_of_few_minutes_come_before_long_searches(tmp_path: Path) -> None:
+    names = [piece.name for piece in make_pieces(SCALES["full"], tmp_path, DATA, pytorch="python")]
+    quick = ["matrix-rate", "full-ours-0", "full-pytorch-0", *(f"{name}-0" for name in DETERMINISM), "report-0"]
+    assert names[: len(quick)] == quick
+    assert names[len(quick)] == "ours-0"
+
+
 def test_make_pieces_of_a_changed_experiment_file_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {one.name: one.identity for one in make_pieces(SCALES["full"], tmp_path, DATA, pytorch="")}
     get_config = cifar10_report.get_config
