@@ -113,7 +113,7 @@ def convolve(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Returns the 'same' convolution of `x`, in its precision, made by a submodule of the module that calls this.
 
-    The bias is added, and its gradient summed, in float32.
+    The bias' gradient is summed in float32 all the same; `nn.Conv` alone would sum it in that precision.
 
     Args:
       x: activations.
@@ -125,24 +125,41 @@ def convolve(
       use_bias: whether a bias is added.
     """
 
-    def wide(*operands: Any, **settings: Any) -> Array:
-        return widened(LAYERS[layers].convolution(*operands, **settings))
-
     convolution = nn.Conv(
         channels,
         (size, size),
         strides=(stride, stride),
         use_bias=use_bias,
-        conv_general_dilated=wide,
+        conv_general_dilated=LAYERS[layers].convolution,
         dtype=x.dtype,
-        promote_dtype=_all_but_the_bias,
+        promote_dtype=functools.partial(_promoted, stride),
         name=name,
     )
-    return convolution(x).astype(x.dtype)
+    return convolution(x)
 
 
-def _all_but_the_bias(inputs: Array, kernel: Array, bias: Array | None, *, dtype: Any) -> tuple[Array | None, ...]:
-    return inputs.astype(dtype), kernel.astype(dtype), bias
+def _promoted(stride: int, x: Array, kernel: Array, bias: Array | None, *, dtype: Any) -> Any:
+    """Inputs, kernel and bias in one precision; a bias of another is spread over the outputs, where `_spread` sums."""
+    if bias is not None and bias.dtype != dtype:
+        sides = (-(-side // stride) for side in x.shape[1:3])
+        bias = _spread(bias, (len(x), *sides, *bias.shape), dtype)
+    return x.astype(dtype), kernel.astype(dtype), bias
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _spread(bias: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    return jnp.broadcast_to(bias.astype(dtype), shape)
+
+
+def _spread_forward(bias: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
+    return _spread(bias, shape, dtype), None
+
+
+def _spread_backward(shape: tuple[int, ...], dtype: Any, _: None, gradient: Array) -> tuple[Array]:
+    return (widened(gradient).sum((0, 1, 2)),)
+
+
+_spread.defvjp(_spread_forward, _spread_backward)
 
 
 class ConvUnit(nn.Module):
