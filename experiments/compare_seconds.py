@@ -1,12 +1,13 @@
-"""What equal seconds are worth on a little of CIFAR-10, where every winner is trained from scratch, as in cifar10.py.
+"""What equal seconds are worth on a little of CIFAR-10, where every winner is trained from scratch.
 
-45 seconds a search. Strategies must share neither results nor compiled programs, so each run is a process of its own:
+45 seconds of compiling and training a search. Strategies must share neither results nor compiled programs, so each
+run is a process of its own:
 
 for seed in 0 1 2 3 4; do for name in vlga fine_tuned random_search aging; do
 JAX_COMPILATION_CACHE_DIR=$(mktemp -d) python -m vlga_jax.compare --config=experiments/compare_seconds.py --seeds=1 \
   --first_seed=$seed --only=$name --config.compare.reference=$name --config.base.data.dir=DIR --workdir=runs/alone/$name
 done; done
-mkdir runs/seconds && cp -r runs/alone/*/runs runs/seconds
+mkdir -p runs/seconds && cp -r runs/alone/*/runs runs/seconds &&
 python -m vlga_jax.compare --config=experiments/compare_seconds.py --config.base.data.dir=DIR --workdir=runs/seconds
 """
 

@@ -6,7 +6,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +14,6 @@ from jax.experimental.compilation_cache import compilation_cache
 from numpy.typing import ArrayLike
 
 AssertShares = Callable[[ArrayLike, int, ArrayLike], None]
-Equations = Callable[[Any], Iterator[Any]]
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -31,22 +29,6 @@ def assert_shares() -> AssertShares:
         np.testing.assert_array_less(np.abs(np.asarray(counts) / num_draws - expected), 5 * error + 1e-12)
 
     return check
-
-
-@pytest.fixture(scope="session")
-def equations() -> Equations:
-    """Goes through a jaxpr's equations, and through those of the programs within it."""
-
-    def walk(jaxpr: Any) -> Iterator[Any]:
-        for equation in jaxpr.eqns:
-            yield equation
-            for parameter in equation.params.values():
-                for inner in parameter if isinstance(parameter, (tuple, list)) else (parameter,):
-                    inner = getattr(inner, "jaxpr", inner)
-                    if hasattr(inner, "eqns"):
-                        yield from walk(inner)
-
-    return walk
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@
 Prints the table; keeps it, and every figure, in WORKDIR/headline.json and, unless it is cut down, in
 benchmarks/results/headline-GPU.json. The same command continues until nothing is left.
 
-A copy of WORKDIR goes on elsewhere, on a machine of the same kind with the same versions; cache/ and full/images.npz
-need not go along. Without a run's weights/ it trains again what its next networks inherit, to the same bits.
+A copy of WORKDIR goes on elsewhere, on a machine of the same kind with the same versions and XLA flags; cache/ and
+full/images.npz need not go along. Without a run's weights/ it trains again what its next networks inherit, to the same
+bits.
 """
 
 import time

@@ -161,7 +161,7 @@ MATRIX_RATE = "matrix-rate"
 
 
 def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) -> list[Piece]:
-    """Returns all pieces, in the order in which they are worth having.
+    """Returns all pieces, those of few minutes first, then the longer ones in the order in which they are worth having.
 
     Args:
       scale: how much.
@@ -174,7 +174,7 @@ def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) 
     bench = _Bench(scale, workdir / "full", data)
     runs = [_matrix_rate(workdir, scale.precision), *bench.round(0, pytorch)]
     runs += [_uninterrupted(_run(row, 0, scale, workdir, data), scale) for row in DETERMINISM.values()]
-    runs += [rows.pop("report"), *rows.values()]  # the shorter first
+    runs += [*(rows.pop(name) for name in REPEATED), *rows.values()]
     runs += [_run(row, seed, scale, workdir, data) for seed in seeds for row in ROWS if row.name in REPEATED]
     for number in range(1, scale.rounds):
         runs += bench.round(number, pytorch)

@@ -203,11 +203,12 @@ def test_environment_on_a_cpu_does_not_depend_on_gpu_kernels() -> None:
     [
         ("", None),
         ("--xla_gpu_autotune_level=0 --xla_dump_to=here", None),
-        ("--xla_gpu_autotune_level=0 --xla_b=2  --xla_cpu_a=1", ["--xla_b=2", "--xla_cpu_a=1"]),
+        ("--xla_gpu_autotune_level=0 --xla_b=2  --xla_cpu_a=1", {"--xla_b": "2", "--xla_cpu_a": "1"}),
+        ("--xla_cpu_a=1 --xla_cpu_a=2", {"--xla_cpu_a": "2"}),
     ],
 )
 def test_environment_names_the_xla_flags_that_a_cpu_heeds(
-    given: str, named: list[str] | None, monkeypatch: pytest.MonkeyPatch
+    given: str, named: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLA_FLAGS", given)
     assert json.loads(evaluation.environment("cached", "tuned", deterministic=True)).get("xla_flags") == named

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.jaxprs import equations
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvBlock, ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
@@ -57,7 +58,7 @@ def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_floa
     assert inner.dtype == jnp.bfloat16
 
 
-def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32(equations: Any) -> None:
+def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32() -> None:
     block = BlockSpec(ConvSpec(8, 3, False), PoolSpec("average", 2), ConvSpec(8, 1, True), True, 0.0)
     net = ConvNet(NetworkSpec((6, 6, 2), 3, "elu", "average", (block, block)), precision="bfloat16")
     images = jnp.zeros((16, 6, 6, 2))
@@ -70,5 +71,24 @@ def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32(e
     jaxpr = jax.make_jaxpr(jax.grad(loss))(variables["params"])
     sums = [equation.invars[0].aval for equation in equations(jaxpr.jaxpr) if equation.primitive.name == "reduce_sum"]
     over_batch = [summed for summed in sums if summed.size >= 16 * 8]
-    assert len(over_batch) >= 2 * 4, "of both blocks: two biases, and a scale and an offset"
+    each_block = 2 + 4  # two biases; batch norm's sums, forward and backward
+    assert len(over_batch) == 2 * each_block + 1, "and the head's mean"
     assert {summed.dtype for summed in over_batch} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bias_in_bfloat16_has_the_gradient_of_float32(stride: int) -> None:
+    block = BlockSpec(ConvSpec(4, 3, False, stride), None, None, False, 0.0)
+    images = jax.random.normal(jax.random.key(0), (64, 7, 5, 2))
+    variables = ConvBlock(block, "leaky_relu").init(jax.random.key(1), images, train=False)
+
+    def gradient(dtype: Any) -> Any:
+        def loss(params: Any) -> Any:
+            outputs: Any = ConvBlock(block, "leaky_relu").apply({"params": params}, images.astype(dtype), train=True)
+            return outputs.astype(jnp.float32).sum()
+
+        return jax.jit(jax.grad(loss))(variables["params"])["a"]["conv"]["bias"]
+
+    half, exact = gradient(jnp.bfloat16), gradient(jnp.float32)
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, exact, rtol=0.02)

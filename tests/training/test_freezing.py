@@ -1,7 +1,6 @@
 """Inherited blocks stay as they are: not a bit of them changes, and no gradient is computed for them."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.jaxprs import equations
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
@@ -80,11 +80,10 @@ def test_training_with_frozen_blocks_keeps_their_bits_and_changes_the_rest(
         assert one != other
 
 
-@pytest.fixture
-def num_products(equations: Any) -> Callable[[Any], int]:
-    """Counts the convolutions and matrix products of a program, those of its inner programs too."""
+def num_products(program: Any) -> int:
+    """Convolutions and matrix products of a program, those of its inner programs too."""
     names = ("conv_general_dilated", "dot_general")
-    return lambda program: sum(equation.primitive.name in names for equation in equations(program.jaxpr))
+    return sum(equation.primitive.name in names for equation in equations(program.jaxpr))
 
 
 def program_of_a_step(spec: NetworkSpec, num_frozen: int, inputs: Any) -> Any:
@@ -96,9 +95,7 @@ def program_of_a_step(spec: NetworkSpec, num_frozen: int, inputs: Any) -> Any:
     return jax.make_jaxpr(step)(state, batch, jax.random.key(0))
 
 
-def test_train_step_with_a_frozen_prefix_adds_its_forward_convolutions_only(
-    num_products: Callable[[Any], int],
-) -> None:
+def test_train_step_with_a_frozen_prefix_adds_its_forward_convolutions_only() -> None:
     images = jnp.zeros((8, 6, 6, 1), jnp.uint8)
     features = jnp.zeros((8, *NETWORK.shape_before(2)), jnp.float32)
     prefix = dataclasses.replace(NETWORK, blocks=NETWORK.blocks[:2])

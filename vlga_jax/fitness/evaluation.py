@@ -28,6 +28,9 @@ WORST_FITNESS = 0.0
 _LATER = {"cutout": 0, "ema_decay": 0.0}
 
 
+_XLA_PLACES = ("--xla_dump_", "--xla_gpu_dump_", "--xla_gpu_cuda_data_dir")  # that decide no bits
+
+
 @dataclasses.dataclass(frozen=True)
 class FitnessConfig:
     """How a network's fitness is measured; see `Recipe` for the training itself.
@@ -227,6 +230,8 @@ def key_of(digest: str) -> PRNGKeyArray:
 def environment(features: str, layers: str, *, deterministic: bool) -> str:
     """Returns what the bits of a result depend on besides its request, as canonical JSON.
 
+    Of XLA's flags those count that this backend heeds and that name no place to write to or read from.
+
     Args:
       features: cached or recomputed.
       layers: tuned or plain.
@@ -234,9 +239,11 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
     """
     device = jax.local_devices()[0]
     on_cpu = device.platform == "cpu"
-    elsewhere = "--xla_gpu_" if on_cpu else "--xla_cpu_"
-    given = os.environ.get("XLA_FLAGS", "").split()
-    xla_flags = sorted(flag for flag in given if not flag.startswith((elsewhere, "--xla_dump_")))
+    unheeded = ("--xla_gpu_" if on_cpu else "--xla_cpu_", *_XLA_PLACES)
+    given = dict(
+        flag.partition("=")[::2] for flag in os.environ.get("XLA_FLAGS", "").split()
+    )  # the last of a name counts
+    xla_flags = {name: value for name, value in given.items() if not name.startswith(unheeded)}
     return canonical_json(
         {
             "backend": device.platform,

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from vlga_jax.network.convolution import tuned
-from vlga_jax.network.normalisation import BatchNorm, widened
+from vlga_jax.network.normalisation import BatchNorm
 from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 
@@ -45,11 +46,13 @@ class Layers(NamedTuple):
 
     Attributes:
       convolution: in place of `lax.conv_general_dilated`.
+      promotion: of its stride, inputs, kernel and bias to one precision, in place of `promote_dtype`.
       norm: in place of `nn.BatchNorm`.
       pool: in place of `pool`.
     """
 
     convolution: Callable[..., Any]
+    promotion: Callable[..., Any]
     norm: Callable[..., Any]
     pool: Callable[[Array, PoolSpec], Array]
 
@@ -101,9 +104,42 @@ def _flax_norm(**settings: Any) -> Callable[[Array], Array]:
     return lambda x: norm(x.astype(jnp.float32))
 
 
+def _bias_apart(stride: int, x: Array, kernel: Array, bias: Array | None, *, dtype: Any) -> Any:
+    """Stands in for Flax's `promote_dtype` in a 'same' `nn.Conv`: a bias that would lose precision is spread first."""
+    if bias is not None and jnp.finfo(dtype).bits < jnp.finfo(bias.dtype).bits:
+        sides = (-(-side // stride) for side in x.shape[1:3])
+        bias = _spread(bias, (len(x), *sides, *bias.shape), dtype)
+    return promote_dtype(x, kernel, bias, dtype=dtype)
+
+
+def _flax_promotion(stride: int, *operands: Array | None, dtype: Any) -> Any:
+    del stride
+    return promote_dtype(*operands, dtype=dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _spread(bias: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Returns the bias at every pixel in a narrower precision, its gradient summed in float32.
+
+    Added in float32, it would not be part of cuDNN's convolution any more (`make gpu-programs` tells the calls).
+    """
+    return jnp.broadcast_to(bias.astype(dtype), shape)
+
+
+def _spread_forward(bias: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
+    return _spread(bias, shape, dtype), None
+
+
+def _spread_backward(shape: tuple[int, ...], dtype: Any, _: None, gradient: Array) -> tuple[Array]:
+    return (gradient.astype(jnp.float32).sum((0, 1, 2)),)
+
+
+_spread.defvjp(_spread_forward, _spread_backward)
+
+
 LAYERS = {
-    "tuned": Layers(tuned, BatchNorm, pool_apart),
-    "plain": Layers(lax.conv_general_dilated, _flax_norm, pool),
+    "tuned": Layers(tuned, _bias_apart, BatchNorm, pool_apart),
+    "plain": Layers(lax.conv_general_dilated, _flax_promotion, _flax_norm, pool),
 }
 TUNED_REVISION = 3  # to be raised whenever tuned layers, or how they are compiled, come to give other bits
 
@@ -112,8 +148,6 @@ def convolve(
     x: Images, channels: int, size: int, stride: int, layers: str, *, name: str, use_bias: bool = True
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Returns the 'same' convolution of `x`, in its precision, made by a submodule of the module that calls this.
-
-    The bias' gradient is summed in float32 all the same; `nn.Conv` alone would sum it in that precision.
 
     Args:
       x: activations.
@@ -132,34 +166,10 @@ def convolve(
         use_bias=use_bias,
         conv_general_dilated=LAYERS[layers].convolution,
         dtype=x.dtype,
-        promote_dtype=functools.partial(_promoted, stride),
+        promote_dtype=functools.partial(LAYERS[layers].promotion, stride),
         name=name,
     )
     return convolution(x)
-
-
-def _promoted(stride: int, x: Array, kernel: Array, bias: Array | None, *, dtype: Any) -> Any:
-    """Inputs, kernel and bias in one precision; a bias of another is spread over the outputs, where `_spread` sums."""
-    if bias is not None and bias.dtype != dtype:
-        sides = (-(-side // stride) for side in x.shape[1:3])
-        bias = _spread(bias, (len(x), *sides, *bias.shape), dtype)
-    return x.astype(dtype), kernel.astype(dtype), bias
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _spread(bias: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    return jnp.broadcast_to(bias.astype(dtype), shape)
-
-
-def _spread_forward(bias: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
-    return _spread(bias, shape, dtype), None
-
-
-def _spread_backward(shape: tuple[int, ...], dtype: Any, _: None, gradient: Array) -> tuple[Array]:
-    return (widened(gradient).sum((0, 1, 2)),)
-
-
-_spread.defvjp(_spread_forward, _spread_backward)
 
 
 class ConvUnit(nn.Module):

@@ -45,7 +45,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         if self.use_running_average:
             gain = scale * lax.rsqrt(running_var.value + self.epsilon)
-            return _affine(widened(x), gain, bias - running_mean.value * gain).astype(x.dtype)
+            return _affine(_wide(x), gain, bias - running_mean.value * gain).astype(x.dtype)
         y, mean, var = normalise(x, scale, bias, self.epsilon)
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
@@ -76,7 +76,7 @@ def _normalise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Arr
 def _forward(
     x: Array, scale: Array, bias: Array, epsilon: float
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
-    wide, count = widened(x), x.size // x.shape[-1]
+    wide, count = _wide(x), x.size // x.shape[-1]
     mean = wide.sum(_EXAMPLES) / count
     var = jnp.maximum((wide * wide).sum(_EXAMPLES) / count - mean * mean, 0.0)
     inverse = lax.rsqrt(var + epsilon)
@@ -87,7 +87,7 @@ def _forward(
 def _backward(epsilon: float, saved: tuple[Array, ...], cotangents: tuple[Array, ...]) -> tuple[Array, ...]:
     del epsilon
     x, scale, mean, inverse = saved
-    wide, gradient, count = widened(x), widened(cotangents[0]), x.size // x.shape[-1]
+    wide, gradient, count = _wide(x), _wide(cotangents[0]), x.size // x.shape[-1]
     d_bias = gradient.sum(_EXAMPLES)
     d_scale = ((gradient * wide).sum(_EXAMPLES) - mean * d_bias) * inverse
     gain = scale * inverse
@@ -103,8 +103,7 @@ def _affine(x: Array, gain: Array, offset: Array) -> Array:
     return x * _along(gain) + _along(offset)
 
 
-def widened(x: Array) -> Array:
-    """Returns `x` in float32, or in float64 if that is what it is."""
+def _wide(x: Array) -> Array:
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
