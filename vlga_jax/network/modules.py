@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
@@ -20,6 +21,7 @@ from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec,
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 
 Images = Float[Array, "batch height width channels"]
+Weights = Array | np.ndarray  # on the host, too
 
 BATCH_NORM_MOMENTUM = (
     0.9  # a fitness trains for some dozen steps; Flax's 0.99 would leave the statistics near their start
@@ -104,7 +106,7 @@ def _flax_norm(**settings: Any) -> Callable[[Array], Array]:
     return lambda x: norm(x.astype(jnp.float32))
 
 
-def _bias_apart(stride: int, x: Array, kernel: Array, bias: Array | None, *, dtype: Any) -> Any:
+def _bias_apart(stride: int, x: Array, kernel: Weights, bias: Weights | None, *, dtype: Any) -> Any:
     """Stands in for Flax's `promote_dtype` in a 'same' `nn.Conv`: a bias that would lose precision is spread first."""
     if bias is not None and jnp.finfo(dtype).bits < jnp.finfo(bias.dtype).bits:
         sides = (-(-side // stride) for side in x.shape[1:3])
@@ -112,13 +114,13 @@ def _bias_apart(stride: int, x: Array, kernel: Array, bias: Array | None, *, dty
     return promote_dtype(x, kernel, bias, dtype=dtype)
 
 
-def _flax_promotion(stride: int, *operands: Array | None, dtype: Any) -> Any:
+def _flax_promotion(stride: int, *operands: Weights | None, dtype: Any) -> Any:
     del stride
     return promote_dtype(*operands, dtype=dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _spread(bias: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+def _spread(bias: Weights, shape: tuple[int, ...], dtype: Any) -> Array:
     """Returns the bias at every pixel in a narrower precision, its gradient summed in float32.
 
     Added in float32, it would not be part of cuDNN's convolution any more (`make gpu-programs` tells the calls).
@@ -126,7 +128,7 @@ def _spread(bias: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     return jnp.broadcast_to(bias.astype(dtype), shape)
 
 
-def _spread_forward(bias: Array, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
+def _spread_forward(bias: Weights, shape: tuple[int, ...], dtype: Any) -> tuple[Array, None]:
     return _spread(bias, shape, dtype), None
 
 
@@ -146,7 +148,7 @@ TUNED_REVISION = 3  # to be raised whenever tuned layers, or how they are compil
 
 def convolve(
     x: Images, channels: int, size: int, stride: int, layers: str, *, name: str, use_bias: bool = True
-) -> Float[Array, "batch out_height out_width channels"]:
+) -> Float[Array, "batch out_height out_width out_channels"]:
     """Returns the 'same' convolution of `x`, in its precision, made by a submodule of the module that calls this.
 
     Args:
