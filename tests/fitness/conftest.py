@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.recipes import PLAIN
 from vlga_jax.fitness.evaluation import Evaluation, Limits, Request, failure
 from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.fitness.executors.local import FindAncestor, LocalExecutor, Trained
@@ -21,22 +22,9 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import Examples
-from vlga_jax.training.step import Recipe
 
 BLOCK = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(4, 1, False), skip=False, dropout_rate=0.0)
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=16,
-    optimizer="adam",
-    learning_rate=0.01,
-    schedule="constant",
-    warmup_epochs=0.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    flip=False,
-    crop_padding=0,
-    precision="float32",
-)
+RECIPE = dataclasses.replace(PLAIN, epochs=2, batch_size=16)
 REQUEST = Request(
     network=NetworkSpec((6, 6, 1), 3, "relu", "average", (BLOCK,)),
     num_inherited=0,

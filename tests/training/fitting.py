@@ -6,23 +6,14 @@ import functools
 import jax
 import numpy as np
 
+from tests.recipes import PLAIN
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training.fit import Examples, Plan, build
-from vlga_jax.training.step import Recipe, TrainState
+from vlga_jax.training.step import TrainState
 
-RECIPE = Recipe(
-    epochs=3,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=0.01,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=0.1,
-    label_smoothing=0.1,
-    flip=True,
-    crop_padding=1,
-    precision="float32",
+RECIPE = dataclasses.replace(
+    PLAIN, schedule="cosine", warmup_epochs=1.0, weight_decay=0.1, label_smoothing=0.1, flip=True, crop_padding=1
 )
 BLOCK = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), None, False, 0.25)
 NETWORK = NetworkSpec((6, 6, 1), 3, "relu", "average", (BLOCK,))  # everything random and every kind of state

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.recipes import PLAIN
 from vlga_jax.fitness.evaluation import Limits, Request
 from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor
 from vlga_jax.network.initialise import initialise
@@ -20,7 +21,6 @@ from vlga_jax.training import memory
 from vlga_jax.training.data import DataConfig, load_training_data
 from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
 from vlga_jax.training.fit import Examples
-from vlga_jax.training.step import Recipe
 
 FIRST = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(3, 3, False), True, 0.5)
 SECOND = BlockSpec(ConvSpec(5, 1, True), PoolSpec("average", 2), None, False, 0.0)
@@ -179,19 +179,7 @@ def test_to_device_if_it_fits_leaves_them_on_the_host_on_a_cpu() -> None:
     assert to_device_if_it_fits(IMAGES) is IMAGES
 
 
-RECIPE = Recipe(
-    epochs=5,
-    batch_size=64,
-    optimizer="adam",
-    learning_rate=1e-2,
-    schedule="constant",
-    warmup_epochs=0.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    flip=False,
-    crop_padding=0,
-    precision="float32",
-)
+RECIPE = dataclasses.replace(PLAIN, epochs=5, batch_size=64)
 DIGITS = DataConfig(
     name="digits",
     dir="",

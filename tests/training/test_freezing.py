@@ -9,26 +9,15 @@ import numpy as np
 import pytest
 
 from tests.jaxprs import equations
+from tests.recipes import PLAIN
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.network.transfer import stop_frozen_gradients
 from vlga_jax.training.fit import Examples, Plan, build, run_epochs
-from vlga_jax.training.step import Batch, Recipe, initial_state, make_optimizer, make_train_step
+from vlga_jax.training.step import Batch, initial_state, make_optimizer, make_train_step
 
-RECIPE = Recipe(
-    epochs=3,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=0.05,
-    schedule="constant",
-    warmup_epochs=0.0,
-    weight_decay=0.1,
-    label_smoothing=0.0,
-    flip=False,
-    crop_padding=0,
-    precision="float32",
-)
+RECIPE = dataclasses.replace(PLAIN, learning_rate=0.05, weight_decay=0.1)
 INHERITED = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), ConvSpec(4, 3, True), True, 0.0)  # three convolutions
 NEW = BlockSpec(ConvSpec(3, 3, True), None, None, True, 0.0)
 NETWORK = NetworkSpec((6, 6, 1), 3, "relu", "average", (INHERITED, INHERITED, NEW))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.recipes import PLAIN
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
@@ -28,19 +29,7 @@ from vlga_jax.training.step import (
 )
 
 SPEC = NetworkSpec((4, 4, 1), 3, "tanh", "average", (BlockSpec(ConvSpec(2, 3, True), None, None, False, 0.0),))
-RECIPE = Recipe(
-    epochs=3,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=0.01,
-    schedule="constant",
-    warmup_epochs=0.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    flip=False,
-    crop_padding=0,
-    precision="float32",
-)
+RECIPE = PLAIN
 
 
 def batch(seed: int = 0) -> Batch:

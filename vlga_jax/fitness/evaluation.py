@@ -26,8 +26,6 @@ from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 WORST_FITNESS = 0.0
 # Fields that recipes did not always have. They are left out where they are off, so that old ledgers count.
 _LATER = {"cutout": 0, "ema_decay": 0.0}
-
-
 _XLA_PLACES = ("--xla_dump_", "--xla_gpu_dump_", "--xla_gpu_cuda_data_dir")  # that decide no bits
 
 
@@ -239,11 +237,7 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
     """
     device = jax.local_devices()[0]
     on_cpu = device.platform == "cpu"
-    unheeded = ("--xla_gpu_" if on_cpu else "--xla_cpu_", *_XLA_PLACES)
-    given = dict(
-        flag.partition("=")[::2] for flag in os.environ.get("XLA_FLAGS", "").split()
-    )  # the last of a name counts
-    xla_flags = {name: value for name, value in given.items() if not name.startswith(unheeded)}
+    xla_flags = _xla_flags("--xla_gpu_" if on_cpu else "--xla_cpu_")
     return canonical_json(
         {
             "backend": device.platform,
@@ -256,3 +250,9 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
             "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         }
     )
+
+
+def _xla_flags(unheeded: str) -> dict[str, str]:
+    """Values of the XLA flags that decide bits and do not begin with `unheeded`; the last of a name counts."""
+    given = dict(flag.partition("=")[::2] for flag in os.environ.get("XLA_FLAGS", "").split())
+    return {name: value for name, value in given.items() if not name.startswith((unheeded, *_XLA_PLACES))}

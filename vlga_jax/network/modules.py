@@ -160,7 +160,6 @@ def convolve(
       name: of the submodule.
       use_bias: whether a bias is added.
     """
-
     convolution = nn.Conv(
         channels,
         (size, size),
