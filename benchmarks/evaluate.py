@@ -10,6 +10,7 @@ import time
 
 _STARTED = time.perf_counter()
 
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
@@ -25,6 +26,7 @@ from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
 from benchmarks.workloads import WORKLOADS, complete, read_phases  # noqa: E402
 from vlga_jax.checks import InputError  # noqa: E402
+from vlga_jax.config import configure_backend, imports_kept  # noqa: E402
 
 
 def _flags() -> flags.FlagValues:
@@ -65,11 +67,11 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
     values.fitness.precision = arguments.precision
     images = choose_images(values, arguments.data_dir)
 
-    from benchmarks.given import Given  # imports JAX
-    from benchmarks.stopwatch import Stopwatch
-    from vlga_jax.config import configure_backend
-    from vlga_jax.run import laboratory
-    from vlga_jax.run.laboratory import parse_config
+    with contextlib.nullcontext() if arguments.plain else imports_kept():
+        from benchmarks.given import Given  # imports JAX
+        from benchmarks.stopwatch import Stopwatch
+        from vlga_jax.run import laboratory
+        from vlga_jax.run.laboratory import parse_config
 
     if arguments.plain:
         values.fitness.layers = "plain"

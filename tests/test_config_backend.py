@@ -1,6 +1,8 @@
 """What the command line sets before JAX first touches a device."""
 
+import gc
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,8 @@ import jax
 import pytest
 
 from experiments import default
-from vlga_jax.config import configure_backend
+from vlga_jax.checks import InputError
+from vlga_jax.config import configure_backend, imports_kept
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 
@@ -86,3 +89,27 @@ def test_configure_backend_lets_training_not_wait_long_for_threads_that_compile(
     sys.setswitchinterval(0.005)
     configure_backend(config_of())
     assert sys.getswitchinterval() == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize("jax_first", [False, True])
+def test_the_collector_is_spared_what_importing_jax_makes(jax_first: bool) -> None:
+    program = f"""
+import gc
+from vlga_jax.config import imports_kept
+
+if {jax_first}:
+    import jax
+with imports_kept():
+    import jax.numpy
+    within = gc.isenabled()
+print(within, gc.isenabled(), gc.get_freeze_count() > 50_000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == (["True", "True", "False"] if jax_first else ["False", "True", "True"])
+
+
+def test_the_collector_runs_again_after_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "jax")
+    with pytest.raises(InputError), imports_kept():
+        raise InputError("config.search", "x", "must be a strategy")
+    assert gc.isenabled()
