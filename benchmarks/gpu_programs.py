@@ -38,7 +38,8 @@ from vlga_jax.network.decode import decode
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.run.laboratory import RunConfig, parse_config
 from vlga_jax.training import memory
-from vlga_jax.training.fit import Plan, TrainingFailure, lower
+from vlga_jax.training.failure import TrainingFailure
+from vlga_jax.training.programs import Plan, lower
 from vlga_jax.training.step import Recipe
 
 _TARGET = Path(__file__).with_name("h100.textproto")

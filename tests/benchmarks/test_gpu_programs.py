@@ -15,7 +15,8 @@ from benchmarks.workloads import WORKLOADS
 from experiments import cifar10
 from vlga_jax.run.laboratory import parse_config
 from vlga_jax.training import memory
-from vlga_jax.training.fit import TrainingFailure, lower
+from vlga_jax.training.failure import TrainingFailure
+from vlga_jax.training.programs import lower
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.training.fitting import PLAN, programs_of
-from vlga_jax.training.fit import Programs
+from vlga_jax.training.programs import Programs
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import hashlib
 import jax, numpy as np
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
-from vlga_jax.training import compiler, fit
+from vlga_jax.training import compiler, programs
 from vlga_jax.training.step import Batch, Recipe
 
 assert compiler.has_onednn()
@@ -29,13 +29,13 @@ recipe = Recipe(
     epochs=99, batch_size=256, optimizer="adam", learning_rate=1e-3, schedule="constant", warmup_epochs=0,
     weight_decay=0.0, label_smoothing=0.0, flip=False, crop_padding=0, precision="float32",
 )
-plan = fit.Plan(NetworkSpec((32, 32, 3), 10, "elu", "average", blocks), recipe, 0, 256, "uint8", False)
+plan = programs.Plan(NetworkSpec((32, 32, 3), 10, "elu", "average", blocks), recipe, 0, 256, "uint8", False)
 assert plan.flops >= compiler._WORTH_FLOPS
 rng = np.random.default_rng(0)
 batch = Batch(rng.integers(0, 256, (256, 32, 32, 3), np.uint8), rng.integers(0, 10, 256).astype(np.int32))
-state = plan.initial_state(initialise(jax.random.key(0), plan.spec))
-train = fit.build(plan).train
-assert "__onednn$convolution" in train.as_text()
+state = plan.packing.packed(plan.initial_state(initialise(jax.random.key(0), plan.spec)))
+train = programs.build(plan).train
+assert "__onednn$convolution" in train.gradient.as_text()
 for _ in range(2):
     state = train(state, batch, jax.random.key(1))
 print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest())

@@ -24,7 +24,8 @@ from tests.training.fitting import (
     start,
 )
 from vlga_jax.network.initialise import initialise
-from vlga_jax.training.fit import Examples, Programs, count_correct, run_epochs
+from vlga_jax.training.fit import Examples, count_correct, run_epochs
+from vlga_jax.training.programs import Programs
 from vlga_jax.training.step import TrainState
 
 

@@ -14,7 +14,8 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.network.transfer import stop_frozen_gradients
-from vlga_jax.training.fit import Examples, Plan, build, run_epochs
+from vlga_jax.training.fit import Examples, run_epochs
+from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import Batch, initial_state, make_optimizer, make_train_step
 
 RECIPE = dataclasses.replace(PLAIN, learning_rate=0.05, weight_decay=0.1)

@@ -13,7 +13,8 @@ from vlga_jax.fitness.evaluation import FitnessConfig
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training.features import PhaseData, PrefixFeatures
-from vlga_jax.training.fit import Examples, Plan, build, run_epochs
+from vlga_jax.training.fit import Examples, run_epochs
+from vlga_jax.training.programs import Plan, build
 
 RNG = np.random.default_rng(0)
 EXAMPLES = Examples(RNG.integers(0, 256, (300, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 300).astype(np.int32))

@@ -207,21 +207,11 @@ def test_train_step_on_values_that_are_not_finite_says_so_for_good() -> None:
     )
 
 
-def test_eval_step_counts_right_answers_and_never_padding() -> None:
-    variables = initialise(jax.random.key(2), SPEC)
-    data = batch()
-    logits: Any = ConvNet(SPEC).apply(variables, jnp.asarray(data.inputs, jnp.float32) / 255, train=False)
-    right = np.asarray(logits).argmax(axis=1).astype(np.int32)
-    evaluate = jax.jit(make_eval_step(SPEC))
-    for labels, count in [
-        (right, 8),
-        ((right + 1) % 3, 0),
-        (np.where(np.arange(8) < 5, right, (right + 1) % 3), 5),
-        (np.where(np.arange(8) < 5, right, -1), 5),
-    ]:
-        assert (
-            int(evaluate(variables["params"], variables["batch_stats"], Batch(data.inputs, np.int32(labels)))) == count
-        )
+def test_eval_step_gives_the_logits_of_a_network_that_learns_nothing() -> None:
+    variables, inputs = initialise(jax.random.key(2), SPEC), batch().inputs
+    expected: Any = ConvNet(SPEC).apply(variables, jnp.asarray(inputs, jnp.float32) / 255, train=False)
+    logits = jax.jit(make_eval_step(SPEC))(variables["params"], variables["batch_stats"], inputs)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_scale_images_divides_bytes_and_passes_features() -> None:

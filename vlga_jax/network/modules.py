@@ -5,6 +5,7 @@ of `nn.max_pool`, under deterministic GPU kernels); on a CPU, 256x32x32x32, forw
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def pool(x: Images, spec: PoolSpec) -> Float[Array, "batch out_height out_width 
     need_width = (out_width - 1) * spec.stride + POOL_WINDOW
     over = ((0, 0), (0, need_height - height), (0, need_width - width), (0, 0))
 
-    def taps(padded: Array) -> list[Array]:
+    def taps(padded: Any) -> list[Any]:
         return [
             padded[:, row : row + need_height - 1 : spec.stride, column : column + need_width - 1 : spec.stride]
             for row in range(POOL_WINDOW)
@@ -83,12 +84,11 @@ def pool(x: Images, spec: PoolSpec) -> Float[Array, "batch out_height out_width 
     total = _sum(taps(jnp.pad(x, over) if ragged else x))
     if not ragged:
         return total / POOL_WINDOW**2
-    inside = _sum(taps(jnp.pad(jnp.ones((1, height, width, 1), x.dtype), over)))
-    return total / inside
+    return total / _sum(taps(np.pad(np.ones((1, height, width, 1), x.dtype), over)))
 
 
-def _sum(taps: list[Array]) -> Array:
-    return functools.reduce(jnp.add, taps)
+def _sum(taps: list[Any]) -> Any:
+    return functools.reduce(operator.add, taps)
 
 
 def pool_apart(x: Images, spec: PoolSpec) -> Float[Array, "batch out_height out_width channels"]:

@@ -12,7 +12,7 @@ import optax
 from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
-from vlga_jax.shapes import Array, Float, Int, PRNGKeyArray
+from vlga_jax.shapes import Array, Float, PRNGKeyArray
 from vlga_jax.training.augmentation import augment
 
 EVAL_BATCH_SIZE = 256  # images a batch wherever nothing is learnt
@@ -88,11 +88,25 @@ class Batch(NamedTuple):
 
     Attributes:
       inputs: `[batch, height, width, channels]`, uint8 images or a frozen prefix's features in the recipe's precision.
-      labels: int32 `[batch]`, -1 for padding.
+      labels: int32 `[batch]`.
     """
 
     inputs: Any
     labels: Any
+
+
+class Gradient(NamedTuple):
+    """What a batch says of a network.
+
+    Attributes:
+      params: gradient of the mean loss, a tree like the network's.
+      batch_stats: the running ones after the batch.
+      logits: float32 `[batch, classes]`.
+    """
+
+    params: Any
+    batch_stats: Any
+    logits: Any
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -150,37 +164,61 @@ def make_train_step(
       num_frozen: leading blocks that stay as they are; no gradient is computed for them.
       layers: tuned or plain.
     """
-    model = ConvNet(spec, layers, recipe.precision)
-    optimizer = make_optimizer(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
-    uses_dropout = any(block.dropout_rate > 0 for block in spec.blocks[num_frozen:])
-
-    def loss_fn(params: Any, batch_stats: Any, batch: Batch, key: PRNGKeyArray) -> tuple[Array, Any]:
-        logits, updated = model.apply(
-            {"params": transfer.stop_frozen_gradients(params, num_frozen), "batch_stats": batch_stats},
-            scale_images(batch.inputs),
-            train=True,
-            num_frozen=num_frozen,
-            mutable=["batch_stats"],
-            rngs={"dropout": key} if uses_dropout else None,
-        )
-        targets = jax.nn.one_hot(batch.labels, spec.num_classes)
-        if recipe.label_smoothing > 0:
-            targets = optax.smooth_labels(targets, recipe.label_smoothing)
-        return optax.softmax_cross_entropy(logits, targets).mean(), updated.get("batch_stats", {})
+    descend = make_gradient(spec, recipe, num_frozen=num_frozen, layers=layers)
+    update = make_update(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
 
     def train_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> TrainState:
-        key_augment, key_dropout = jax.random.split(jax.random.fold_in(key, state.step))
+        return update(state, descend(state.params, state.batch_stats, batch, state.step, key), batch.labels)
+
+    return train_step
+
+
+def make_gradient(
+    spec: NetworkSpec, recipe: Recipe, *, num_frozen: int, layers: str = "tuned"
+) -> Callable[[Any, Any, Batch, Array | np.ndarray, PRNGKeyArray], Gradient]:
+    """Returns the part of a step that depends on the network: from params, batch statistics, a batch, the step's place
+    and the training's key to the gradient. Arguments are those of `make_train_step`.
+    """
+    model = ConvNet(spec, layers, recipe.precision)
+    uses_dropout = any(block.dropout_rate > 0 for block in spec.blocks[num_frozen:])
+
+    def gradient(params: Any, batch_stats: Any, batch: Batch, step: Array | np.ndarray, key: PRNGKeyArray) -> Gradient:
+        key_augment, key_dropout = jax.random.split(jax.random.fold_in(key, step))
         inputs = augment(
             key_augment, batch.inputs, flip=recipe.flip, crop_padding=recipe.crop_padding, cutout=recipe.cutout
         )
-        batch = batch._replace(inputs=inputs)
-        (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, state.batch_stats, batch, key_dropout
-        )
+
+        def logits_of(params: Any) -> tuple[Any, Any]:
+            return model.apply(
+                {"params": transfer.stop_frozen_gradients(params, num_frozen), "batch_stats": batch_stats},
+                scale_images(inputs),
+                train=True,
+                num_frozen=num_frozen,
+                mutable=["batch_stats"],
+                rngs={"dropout": key_dropout} if uses_dropout else None,
+            )
+
+        logits, backward, updated = jax.vjp(logits_of, params, has_aux=True)
+        (gradient,) = backward(jax.grad(_mean_loss, argnums=1)(recipe, logits, batch.labels))
+        return Gradient(gradient, updated.get("batch_stats", {}), logits)
+
+    return gradient
+
+
+def make_update(
+    recipe: Recipe, *, steps_per_epoch: int, num_frozen: int
+) -> Callable[[TrainState, Gradient, Array], TrainState]:
+    """Returns the rest of a step: from a state, its gradient and the batch's labels to the state after it.
+
+    Arguments are those of `make_train_step`.
+    """
+    optimizer = make_optimizer(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
+
+    def update(state: TrainState, gradient: Gradient, labels: Array) -> TrainState:
         with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer count
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            updates, opt_state = optimizer.update(gradient.params, state.opt_state, state.params)
         params = transfer.keep_frozen(optax.apply_updates(state.params, updates), state.params, num_frozen)
-        batch_stats = transfer.keep_frozen(batch_stats, state.batch_stats, num_frozen)
+        batch_stats = transfer.keep_frozen(gradient.batch_stats, state.batch_stats, num_frozen)
         average = state.average
         if recipe.ema_decay:
             step = jnp.float32(state.step)
@@ -192,10 +230,17 @@ def make_train_step(
             opt_state=opt_state,
             average=average,
             step=state.step + 1,
-            loss_sum=state.loss_sum + loss,
+            loss_sum=state.loss_sum + _mean_loss(recipe, gradient.logits, labels),
         )
 
-    return train_step
+    return update
+
+
+def _mean_loss(recipe: Recipe, logits: Float[Array, "batch classes"], labels: Array) -> Float[Array, ""]:
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    if recipe.label_smoothing > 0:
+        targets = optax.smooth_labels(targets, recipe.label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
 
 
 def as_variables(params: Any, batch_stats: Any) -> transfer.Variables:
@@ -229,17 +274,12 @@ def initial_state(
 
 def make_eval_step(
     spec: NetworkSpec, layers: str = "tuned", precision: str = "float32"
-) -> Callable[[Any, Any, Batch], Int[Array, ""]]:
-    """Returns the function from params, batch statistics and a batch to the number of right answers.
-
-    Padding, label -1, is never right.
-    """
+) -> Callable[[Any, Any, Any], Float[Array, "batch classes"]]:
+    """Returns the function from params, batch statistics and a batch's inputs to its logits."""
     model = ConvNet(spec, layers, precision)
 
-    def eval_step(params: Any, batch_stats: Any, batch: Batch) -> Array:
-        logits: Any = model.apply(
-            {"params": params, "batch_stats": batch_stats}, scale_images(batch.inputs), train=False
-        )
-        return (jnp.argmax(logits, axis=-1) == batch.labels).sum(dtype=jnp.int32)
+    def eval_step(params: Any, batch_stats: Any, inputs: Array) -> Array:
+        variables = {"params": params, "batch_stats": batch_stats}
+        return model.apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
 
     return eval_step

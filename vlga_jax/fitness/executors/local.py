@@ -20,19 +20,11 @@ from vlga_jax.keys import stream
 from vlga_jax.network import transfer
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.transfer import Variables
+from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
 from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
-from vlga_jax.training.fit import (
-    Plan,
-    Programs,
-    TrainingFailure,
-    build,
-    count_correct,
-    epochs_as_programs,
-    out_of_memory_is_failure,
-    require_finite,
-    run_epochs,
-)
+from vlga_jax.training.fit import count_correct, epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.processor import num_threads
+from vlga_jax.training.programs import Plan, Programs, build
 from vlga_jax.training.step import TrainState, learnt
 
 _PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go

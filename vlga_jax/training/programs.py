@@ -1,0 +1,183 @@
+"""What a training runs: its programs, compiled ahead of time from a plan of all that they depend on.
+
+On a CPU steps are driven from Python, because XLA runs convolutions inside a loop 4 to 100 times slower there;
+elsewhere an epoch is one program (`jax.lax.scan`).
+"""
+
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vlga_jax.network.initialise import variable_shapes
+from vlga_jax.network.spec import NetworkSpec, count_flops
+from vlga_jax.network.transfer import Variables
+from vlga_jax.shapes import Array, PRNGKeyArray
+from vlga_jax.training import compiler, memory
+from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.packing import PackedStep, Packing, packed_shape, shared_update
+from vlga_jax.training.step import (
+    EVAL_BATCH_SIZE,
+    Batch,
+    Recipe,
+    TrainState,
+    initial_state,
+    make_eval_step,
+    make_gradient,
+    make_optimizer,
+    make_train_step,
+    steps_per_epoch,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that the programs of a training depend on.
+
+    Attributes:
+      spec: the network that is trained: a suffix where its inputs are features.
+      recipe: how.
+      num_frozen: its leading blocks that stay as they are.
+      num_train: training examples.
+      input_dtype: of the inputs, uint8 (images) or the recipe's precision (features).
+      whole_epochs: whether an epoch is one program.
+      layers: tuned or plain, as in `vlga_jax.network.modules`.
+    """
+
+    spec: NetworkSpec
+    recipe: Recipe
+    num_frozen: int
+    num_train: int
+    input_dtype: str
+    whole_epochs: bool
+    layers: str = "tuned"
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.recipe.batch_size, self.num_train)
+
+    @property
+    def num_steps(self) -> int:
+        return steps_per_epoch(self.num_train, self.recipe.batch_size)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the whole training, at most; a backward pass counts twice a forward pass.
+
+        Frozen blocks, which have none, count as the others do, and so do epochs that early stopping leaves out.
+        """
+        return 3.0 * count_flops(self.spec) * self.num_train * self.recipe.epochs
+
+    @functools.cached_property
+    def packing(self) -> Packing | None:
+        """How weights are packed while steps are taken; None where all of a step is one program.
+
+        They are packed on a CPU, where all weights learn by the same rule: none is frozen, averaged or decayed.
+        """
+        on_cpu = jax.default_backend() == "cpu" and not self.whole_epochs
+        alike = self.num_frozen == 0 and self.recipe.ema_decay == 0 and self.recipe.weight_decay == 0
+        return Packing(self.spec) if on_cpu and alike and self.layers == "tuned" else None
+
+    def initial_state(self, variables: Variables) -> TrainState:
+        """Returns the state before the first step, from the network's variables, on the host."""
+        optimizer = make_optimizer(self.recipe, steps_per_epoch=self.num_steps, num_frozen=self.num_frozen)
+        return initial_state(variables, optimizer, averaged=self.recipe.ema_decay > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """Compiled for a plan.
+
+    Attributes:
+      train: takes one step, of a packed state where the plan packs, or one epoch.
+      evaluate: from params, batch statistics and a batch's inputs to its logits.
+      compile_seconds: what that took, in whatever threads.
+    """
+
+    train: Any
+    evaluate: Any
+    compile_seconds: float
+
+
+def lower(plan: Plan) -> tuple[Any, Any]:
+    """Returns the plan's training and evaluation, lowered by JAX and not compiled yet.
+
+    Training is an epoch, a step or, where the plan packs, the part of a step that depends on the network.
+
+    Raises:
+      TrainingFailure: the state alone needs more memory than there is.
+    """
+    state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
+    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
+    eval_step = jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
+    evaluate = eval_step.lower(state.params, state.batch_stats, _examples(plan, EVAL_BATCH_SIZE).inputs)
+    return _lower_training(plan, state), evaluate
+
+
+def _lower_training(plan: Plan, state: TrainState) -> Any:
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = _examples(plan, plan.batch_size)
+    if plan.packing is not None:
+        gradient = plan.packing.gradient(make_gradient(plan.spec, plan.recipe, num_frozen=0, layers=plan.layers))
+        arguments = (packed_shape(plan.packing.length), state.batch_stats, batch, state.step, key)
+        return jax.jit(gradient, donate_argnums=1).lower(*arguments)
+    sizes = {"steps_per_epoch": plan.num_steps, "num_frozen": plan.num_frozen}
+    step = make_train_step(plan.spec, plan.recipe, **sizes, layers=plan.layers)
+    if plan.whole_epochs:
+        order = jax.ShapeDtypeStruct((plan.num_steps, plan.batch_size), jnp.int32)
+        return jax.jit(_make_epoch(step), donate_argnums=0).lower(state, _examples(plan, plan.num_train), order, key)
+    return jax.jit(step, donate_argnums=0).lower(state, batch, key)
+
+
+def build(plan: Plan) -> Programs:
+    """Returns the plan's programs, compiled ahead of time; may run in a thread.
+
+    Raises:
+      TrainingFailure: the programs, or the state alone, need more memory than there is.
+    """
+    started = time.perf_counter()
+    with out_of_memory_is_failure():
+        lowered_train, lowered_evaluate = lower(plan)
+        options = compiler.options(plan.layers, plan.flops)
+        train = lowered_train.compile(options)
+        _require(memory.program_bytes(train), "its training step")
+        evaluate = lowered_evaluate.compile(options)
+        _require(memory.program_bytes(evaluate), "its evaluation")
+        if plan.packing is not None:
+            sizes = (plan.num_steps, plan.batch_size, plan.spec.num_classes, plan.packing.length)
+            train = PackedStep(train, shared_update(plan.recipe, *sizes))
+        # Not timed as training.
+        epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)
+    return Programs(train, evaluate, time.perf_counter() - started)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def epoch_order(key: PRNGKeyArray, num_examples: int, num_steps: int, batch_size: int) -> Array:
+    """Rows of each step, int32 `[steps, batch]`: a permutation, its start again at the end to fill the last batch."""
+    order = jax.random.permutation(key, num_examples).astype(jnp.int32)
+    return jnp.resize(order, (num_steps, batch_size))
+
+
+def _require(num_bytes: int, what: str) -> None:
+    limit = memory.total_bytes()
+    if num_bytes > limit:
+        raise TrainingFailure("out_of_memory", f"{what} need {num_bytes / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB")
+
+
+def _make_epoch(step: Any) -> Any:
+    def epoch(state: TrainState, examples: Batch, order: Array, key: PRNGKeyArray) -> TrainState:
+        def body(state: TrainState, rows: Array) -> tuple[TrainState, None]:
+            return step(state, Batch(examples.inputs[rows], examples.labels[rows]), key), None
+
+        return jax.lax.scan(body, state, order)[0]
+
+    return epoch
+
+
+def _examples(plan: Plan, length: int) -> Batch:
+    """So many examples' shapes."""
+    inputs = jax.ShapeDtypeStruct((length, *plan.spec.input_shape), plan.input_dtype)
+    return Batch(inputs, jax.ShapeDtypeStruct((length,), jnp.int32))
