@@ -16,6 +16,8 @@ from vlga_jax.checks import InputError
 from vlga_jax.config import configure_backend, imports_kept
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def config_of(*, deterministic: bool = True) -> RunConfig:
     config = default.get_config()
@@ -113,3 +115,21 @@ def test_the_collector_runs_again_after_a_mistake(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError), imports_kept():
         raise InputError("config.search", "x", "must be a strategy")
     assert gc.isenabled()
+
+
+def test_a_program_spares_the_collector_what_it_imports(tmp_path: Path) -> None:
+    program = """
+import gc, sys
+from main import main
+code = main(["main.py", *sys.argv[1:]])
+print(code, gc.isenabled(), gc.get_freeze_count() > 50_000)
+"""
+    arguments = [
+        "--config=experiments/digits.py",
+        "--config.data.num_train_examples=99999",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split()[-3:] == ["2", "True", "True"], done.stderr

@@ -100,10 +100,10 @@ def run_program(
 
 @contextlib.contextmanager
 def imports_kept() -> Iterator[None]:
-    """Spares Python's collector 150,000 objects that importing JAX makes, which are never garbage.
+    """Spares Python's collector the 150,000 objects that importing JAX makes and that stay.
 
-    It does not run within, and never looks at them later. Does nothing where JAX is imported already: what there is
-    then may become garbage.
+    It does not run within, and never looks later at what was made within. Does nothing where JAX is imported already:
+    what there is then may become garbage.
     """
     if "jax" in sys.modules or not gc.isenabled():
         yield

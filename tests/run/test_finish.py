@@ -163,6 +163,17 @@ def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
     assert_same_bits(best, undisturbed[0])
 
 
+def test_train_to_convergence_interrupted_where_its_weights_are_packed_ends_the_same(tmp_path: Path) -> None:
+    final = request(weight_decay=0.0, ema_decay=0.0)
+    expected = train_to_convergence(final, NOISE, searched, tmp_path / "undisturbed", NullListener())
+    for stop in (0, 2):
+        with pytest.raises(Interrupted):
+            train_to_convergence(final, NOISE, searched, tmp_path / "disturbed", Watcher(stop_after=stop))
+    best, progress, *_ = train_to_convergence(final, NOISE, never, tmp_path / "disturbed", NullListener())
+    assert progress == expected.progress
+    assert_same_bits(best, expected.variables)
+
+
 def test_train_to_convergence_stops_when_patience_runs_out_and_stays_stopped(tmp_path: Path) -> None:
     same = Examples(NOISE.validation.inputs, np.zeros(31, np.int32))
     learnt = PhaseData(Examples(NOISE.train.inputs, np.zeros(20, np.int32)), same)  # all right from some epoch on

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ RECIPE = dataclasses.replace(
 BLOCK = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), None, False, 0.25)
 NETWORK = NetworkSpec((6, 6, 1), 3, "relu", "average", (BLOCK,))  # everything random and every kind of state
 PLAN = Plan(NETWORK, RECIPE, num_frozen=0, num_train=20, input_dtype="uint8", whole_epochs=False)
+PACKED = dataclasses.replace(PLAN, recipe=dataclasses.replace(RECIPE, weight_decay=0.0))
 RNG = np.random.default_rng(0)
 TRAIN = Examples(RNG.integers(0, 256, (20, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 20).astype(np.int32))
 VALIDATION = Examples(RNG.integers(0, 256, (7, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 7).astype(np.int32))
@@ -57,8 +59,12 @@ def pixels(values: list[float] | np.ndarray, labels: np.ndarray) -> Examples:
     return Examples(np.array(values, np.float32).reshape(-1, 1, 1, 1), labels.astype(np.int32))
 
 
-def start(seed: int = 0) -> TrainState:
-    return PLAN.initial_state(initialise(jax.random.key(seed), NETWORK))
+def start(plan: Plan = PLAN) -> TrainState:
+    return plan.initial_state(initialise(jax.random.key(0), plan.spec))
+
+
+def assert_same_bits(one: Any, other: Any) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.array(a), np.array(b), strict=True), one, other)
 
 
 programs_of = functools.cache(build)  # equal plans have equal programs

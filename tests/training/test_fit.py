@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections import Counter
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from tests.training.fitting import (
     STILL,
     TRAIN,
     VALIDATION,
+    assert_same_bits,
     pixel_plan,
     pixel_state,
     pixels,
@@ -25,7 +25,7 @@ from tests.training.fitting import (
 )
 from vlga_jax.network.initialise import initialise
 from vlga_jax.training.fit import Examples, count_correct, run_epochs
-from vlga_jax.training.programs import Programs
+from vlga_jax.training.programs import Plan, Programs
 from vlga_jax.training.step import TrainState
 
 
@@ -33,14 +33,10 @@ def on_host(state: TrainState) -> TrainState:
     return jax.tree.map(np.array, state)
 
 
-def assert_same_bits(one: Any, other: Any) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.array(a), np.array(b), strict=True), one, other)
-
-
 @pytest.fixture(scope="module")
-def undisturbed(programs: Programs) -> list[TrainState]:
+def undisturbed(plan: Plan, programs: Programs) -> list[TrainState]:
     """The state after each epoch of the training that the tests below repeat in other ways."""
-    return [on_host(end.state) for end in run_epochs(PLAN, programs, start(), TRAIN, None, jax.random.key(1))]
+    return [on_host(end.state) for end in run_epochs(plan, programs, start(plan), TRAIN, None, jax.random.key(1))]
 
 
 @pytest.mark.parametrize("whole_epochs", [False, True])
@@ -71,25 +67,27 @@ def test_count_correct_counts_those_of_the_average_where_one_is_kept() -> None:
 
 
 def test_run_epochs_on_the_device_in_one_program_agrees_with_steps_driven_from_the_host(
-    undisturbed: list[TrainState],
+    plan: Plan, undisturbed: list[TrainState]
 ) -> None:
-    plan = dataclasses.replace(PLAN, whole_epochs=True)
+    plan = dataclasses.replace(plan, whole_epochs=True)
     train = Examples(jnp.asarray(TRAIN.inputs), jnp.asarray(TRAIN.labels))
-    ends = run_epochs(plan, programs_of(plan), start(), train, None, jax.random.key(1))
+    ends = run_epochs(plan, programs_of(plan), start(plan), train, None, jax.random.key(1))
     for end, expected in zip(ends, undisturbed, strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), end.state, expected)
 
 
-def test_run_epochs_on_device_arrays_equals_host_arrays(programs: Programs, undisturbed: list[TrainState]) -> None:
+def test_run_epochs_on_device_arrays_equals_host_arrays(
+    plan: Plan, programs: Programs, undisturbed: list[TrainState]
+) -> None:
     train = Examples(jnp.asarray(TRAIN.inputs), jnp.asarray(TRAIN.labels))
     for end, expected in zip(
-        run_epochs(PLAN, programs, start(), train, None, jax.random.key(1)), undisturbed, strict=True
+        run_epochs(plan, programs, start(plan), train, None, jax.random.key(1)), undisturbed, strict=True
     ):
         assert_same_bits(end.state, expected)
 
 
-def test_run_epochs_again_gives_the_same_bits(programs: Programs, undisturbed: list[TrainState]) -> None:
-    again = [on_host(end.state) for end in run_epochs(PLAN, programs, start(), TRAIN, None, jax.random.key(1))]
+def test_run_epochs_again_gives_the_same_bits(plan: Plan, programs: Programs, undisturbed: list[TrainState]) -> None:
+    again = [on_host(end.state) for end in run_epochs(plan, programs, start(plan), TRAIN, None, jax.random.key(1))]
     assert_same_bits(again, undisturbed)
     assert int(again[-1].step) == 9
 
@@ -115,30 +113,30 @@ def test_run_epochs_with_another_key_drops_and_augments_otherwise() -> None:
 
 @pytest.mark.parametrize("done", [1, 2])
 def test_run_epochs_from_a_later_epoch_continues_bit_for_bit(
-    done: int, programs: Programs, undisturbed: list[TrainState]
+    done: int, plan: Plan, programs: Programs, undisturbed: list[TrainState]
 ) -> None:
     state = undisturbed[done - 1]
-    ends = list(run_epochs(PLAN, programs, state, TRAIN, None, jax.random.key(1), first_epoch=done))
+    ends = list(run_epochs(plan, programs, state, TRAIN, None, jax.random.key(1), first_epoch=done))
     assert [end.epoch for end in ends] == list(range(done, 3))
     assert_same_bits(on_host(ends[-1].state), undisturbed[-1])
 
 
-def test_run_epochs_leaves_the_initial_variables_alone(programs: Programs) -> None:
+def test_run_epochs_leaves_the_initial_variables_alone(plan: Plan, programs: Programs) -> None:
     variables = initialise(jax.random.key(0), NETWORK)
     before = jax.tree.map(np.array, variables)
-    for _ in run_epochs(PLAN, programs, PLAN.initial_state(variables), TRAIN, None, jax.random.key(1)):
+    for _ in run_epochs(plan, programs, plan.initial_state(variables), TRAIN, None, jax.random.key(1)):
         assert_same_bits(variables, before)
 
 
 def test_run_epochs_tells_the_accuracy_if_there_is_a_validation_set(
-    programs: Programs, undisturbed: list[TrainState]
+    plan: Plan, programs: Programs, undisturbed: list[TrainState]
 ) -> None:
-    ends = run_epochs(PLAN, programs, start(), TRAIN, VALIDATION, jax.random.key(1))
+    ends = run_epochs(plan, programs, start(plan), TRAIN, VALIDATION, jax.random.key(1))
     for end, state in zip(ends, undisturbed, strict=True):
         assert_same_bits(end.state, state)
         assert end.accuracy == count_correct(programs, jax.tree.map(jnp.asarray, state), VALIDATION) / 7
         assert math.isfinite(end.loss)
-    (first, *_) = run_epochs(PLAN, programs, start(), TRAIN, None, jax.random.key(1))
+    (first, *_) = run_epochs(plan, programs, start(plan), TRAIN, None, jax.random.key(1))
     assert first.accuracy is None
 
 

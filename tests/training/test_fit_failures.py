@@ -12,7 +12,6 @@ from tests.training.fitting import (
     NETWORK,
     PIXEL,
     PLAN,
-    STILL,
     TRAIN,
     pixel_plan,
     pixel_state,
@@ -24,7 +23,7 @@ from vlga_jax.network.spec import BlockSpec, ConvSpec
 from vlga_jax.training import memory
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
 from vlga_jax.training.fit import Examples, run_epochs
-from vlga_jax.training.programs import Programs, build
+from vlga_jax.training.programs import Plan, Programs, build
 
 KEY = jax.random.key(3)
 
@@ -43,20 +42,21 @@ def test_run_epochs_on_one_value_that_is_no_number_diverges(place: int) -> None:
     assert failure.value.status == "diverged"
 
 
-def test_run_epochs_with_a_huge_learning_rate_diverges() -> None:
-    recipe = dataclasses.replace(STILL, learning_rate=1e30, weight_decay=1.0)
-    plan = dataclasses.replace(pixel_plan(num_classes=2, num_train=5), recipe=recipe)
-    state, train = pixel_state(plan, [0, 1], [0, 0]), pixels(np.ones(5), np.arange(5) % 2)
+def test_run_epochs_with_a_huge_learning_rate_diverges(plan: Plan) -> None:
+    recipe = dataclasses.replace(plan.recipe, learning_rate=1e38, schedule="constant", warmup_epochs=0.0)
+    plan = dataclasses.replace(plan, recipe=recipe)
     with pytest.raises(TrainingFailure) as failure:
-        list(run_epochs(plan, programs_of(plan), state, train, None, KEY))
+        list(run_epochs(plan, programs_of(plan), start(plan), TRAIN, None, KEY))
     assert failure.value.status == "diverged"
     assert "\n" not in failure.value.reason
 
 
-def test_run_epochs_past_its_deadline_is_out_of_time(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_epochs_past_its_deadline_is_out_of_time(
+    plan: Plan, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    epochs = run_epochs(PLAN, programs, start(), TRAIN, None, KEY, deadline=101.0)
+    epochs = run_epochs(plan, programs, start(plan), TRAIN, None, KEY, deadline=101.0)
     assert next(epochs).epoch == 0
     clock[0] = 101.5
     with pytest.raises(TrainingFailure) as failure:
@@ -64,9 +64,9 @@ def test_run_epochs_past_its_deadline_is_out_of_time(programs: Programs, monkeyp
     assert failure.value.status == "out_of_time"
 
 
-def test_run_epochs_without_deadline_never_is(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_epochs_without_deadline_never_is(plan: Plan, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: 1e300)
-    assert len(list(run_epochs(PLAN, programs, start(), TRAIN, None, KEY))) == 3
+    assert len(list(run_epochs(plan, programs, start(plan), TRAIN, None, KEY))) == 3
 
 
 def test_build_of_a_monstrous_network_is_out_of_memory_before_anything_is_allocated() -> None:
@@ -100,8 +100,8 @@ def test_any_other_error_passes(error: Exception) -> None:
         raise error
 
 
-def test_run_epochs_lets_a_programming_error_pass(programs: Programs) -> None:
+def test_run_epochs_lets_a_programming_error_pass(plan: Plan, programs: Programs) -> None:
     with pytest.raises(Exception, match="8") as failure:  # the program was compiled for 6x6 images
         wrong = Examples(np.zeros((20, 8, 8, 1), np.uint8), TRAIN.labels)
-        next(run_epochs(PLAN, programs, start(), wrong, None, KEY))
+        next(run_epochs(plan, programs, start(plan), wrong, None, KEY))
     assert not isinstance(failure.value, TrainingFailure)

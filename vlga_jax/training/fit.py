@@ -56,11 +56,11 @@ def run_epochs(
 ) -> Iterator[EpochEnd]:
     """Yields after each epoch, evaluated on `validation` unless that is None.
 
-    The yielded state's buffers are reused by the next epoch: copy what is to be kept.
+    The next epoch may use the yielded state's buffers again: copy what is to be kept.
 
     Args:
       plan, programs: of the network.
-      state: before `first_epoch`; on the host or on the device.
+      state: before `first_epoch`, on the host or on the device; it is copied.
       train: what to train on.
       validation: what to evaluate on.
       key: the training's root; epochs and steps are folded in.
@@ -74,10 +74,10 @@ def run_epochs(
     key_order, key_step = stream(key, "order"), stream(key, "step")
     packing = plan.packing
     with out_of_memory_is_failure():
-        state = jax.tree.map(_on_device, state if packing is None else packing.packed(state))
+        state = jax.tree.map(_copied_to_device, state if packing is None else packing.packed(state))
     for epoch in range(first_epoch, plan.recipe.epochs if last_epoch is None else last_epoch):
         order = epoch_order(stream(key_order, "epoch", epoch), len(train), plan.num_steps, plan.batch_size)
-        state = state._replace(loss_sum=_on_device(np.zeros((), np.float32)))
+        state = state._replace(loss_sum=_copied_to_device(np.zeros((), np.float32)))
         with out_of_memory_is_failure():
             if plan.whole_epochs:
                 state = programs.train(state, Batch(train.inputs, train.labels), order, key_step)
@@ -94,15 +94,15 @@ def run_epochs(
         yield EpochEnd(epoch, reached, loss, accuracy)
 
 
-def _on_device(leaf: np.ndarray | Array) -> Array:
-    """Returns a copy on the device, where it is not there yet; `jnp.asarray` would compile a program for each shape."""
-    return leaf if isinstance(leaf, jax.Array) else jax.device_put(np.array(leaf))  # JAX may alias NumPy's memory
+def _copied_to_device(leaf: np.ndarray | Array) -> Array:
+    """`jnp.asarray` would compile a program for each shape, and JAX may use NumPy's memory, where steps would write."""
+    return jax.device_put(np.array(leaf))
 
 
 def count_correct(programs: Programs, state: TrainState, examples: Examples) -> int:
     """Returns how many examples the network of `state` classifies rightly; of equal logits the first counts."""
     variables = learnt(state)
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    params, batch_stats = jax.device_put((variables["params"], variables.get("batch_stats", {})))
     batches = list(padded_batches(len(examples), EVAL_BATCH_SIZE))
     logits = [programs.evaluate(params, batch_stats, take(examples, padded).inputs) for _, padded in batches]
     answers = [np.asarray(some)[: len(rows)].argmax(axis=1) for some, (rows, _) in zip(logits, batches, strict=True)]

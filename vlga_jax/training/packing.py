@@ -1,13 +1,14 @@
 """All weights of a network as one vector while it is trained, so that networks share the program that updates them.
 
-Loss, optimizer and counters are a third of a training step's kernels, and a kernel of few numbers takes as long to
-compile as a large one. Their program depends on the vector's length alone, of which there are few. The bits are those
-of a step that is one program.
+A kernel of few numbers takes as long to compile as a large one, and those of loss, optimizer and counters are the same
+for all networks but for their shapes. Of vectors there are few lengths. The bits are those of a step that is one
+program. `docs/performance.md` has the figures.
 """
 
 import dataclasses
 import functools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.network.initialise import variable_shapes
-from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.spec import NetworkSpec, count_parameters
 from vlga_jax.shapes import Array, PRNGKeyArray
-from vlga_jax.training import compiler
+from vlga_jax.training import compiler, memory
 from vlga_jax.training.step import Batch, Gradient, Recipe, TrainState, initial_state, make_optimizer, make_update
 
-_SHORTEST, _GROWTH = 1 << 12, 4  # of the vectors' lengths
+_SHORTEST, _GROWTH, _LONGEST = 1 << 12, 4, 1 << 16  # of the lengths; with longer vectors padding would cost steps
+_UPDATES_KEPT = 32  # at least as many as a search has recipes and lengths
 _NAME = "weights"  # of the only leaf of a packed network's params
+_compiling = threading.Lock()
+
+
+def packing_of(spec: NetworkSpec, recipe: Recipe) -> "Packing | None":
+    """Returns how the network is packed; None where its weights do not all learn by one rule, or are too many."""
+    packing = Packing(spec)
+    return packing if learns_alike(recipe) and packing.num_weights <= _LONGEST else None
+
+
+def learns_alike(recipe: Recipe) -> bool:
+    """Returns whether every weight learns by the same rule, and alone: then a vector's place says nothing."""
+    return recipe.weight_decay == 0 and recipe.ema_decay == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +49,12 @@ class Packing:
     def _shapes(self) -> Any:
         return variable_shapes(self.spec)["params"]
 
-    @functools.cached_property
+    @property
     def num_weights(self) -> int:
         """How many of the vector's places hold a weight."""
-        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self._shapes))
+        return count_parameters(self.spec)
 
-    @functools.cached_property
+    @property
     def length(self) -> int:
         """Of the vector: one of few."""
         length = _SHORTEST
@@ -49,23 +63,22 @@ class Packing:
         return length
 
     def packed(self, state: TrainState) -> TrainState:
-        """Returns the state, on the host, with its params, and moments, as vectors."""
-        leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(state.params)]
+        """Returns the state with its params, and moments, as vectors on the host."""
         return state._replace(
-            params={_NAME: self._padded(np.concatenate(leaves))},
-            opt_state=jax.tree.map(lambda leaf: self._padded(leaf) if self._is_moment(leaf) else leaf, state.opt_state),
+            params={_NAME: self._vector(jax.tree.leaves(state.params))},
+            opt_state=jax.tree.map(
+                lambda leaf: self._vector([leaf]) if leaf.shape == (self.num_weights,) else leaf, state.opt_state
+            ),
         )
 
     def unpacked(self, state: TrainState) -> TrainState:
         """Returns a copy on the host, as it was before `packed`."""
-        state = jax.tree.map(np.array, state)
-        moments = (self.length,)
-        return state._replace(
-            params=self._tree(state.params[_NAME]),
-            opt_state=jax.tree.map(
-                lambda leaf: leaf[: self.num_weights] if leaf.shape == moments else leaf, state.opt_state
-            ),
-        )
+
+        def unpadded(leaf: Any) -> np.ndarray:
+            return np.array(np.asarray(leaf)[: self.num_weights] if leaf.shape == (self.length,) else leaf)
+
+        state = jax.tree.map(unpadded, state)
+        return state._replace(params=self._tree(state.params[_NAME]))
 
     def gradient(self, gradient: Callable[..., Gradient]) -> Callable[..., Gradient]:
         """Returns the function of packed params to the packed gradient, from that of a network's."""
@@ -78,11 +91,10 @@ class Packing:
 
         return packed
 
-    def _is_moment(self, leaf: Any) -> bool:
-        return leaf.shape == (self.num_weights,)
-
-    def _padded(self, leaf: Any) -> np.ndarray:
-        return np.pad(np.asarray(leaf), (0, self.length - self.num_weights))
+    def _vector(self, leaves: list[Any]) -> np.ndarray:
+        vector = np.zeros(self.length, np.float32)
+        np.concatenate([np.ravel(leaf) for leaf in leaves], out=vector[: self.num_weights])
+        return vector
 
     def _tree(self, vector: Any) -> Any:
         leaves, tree = jax.tree.flatten(self._shapes)
@@ -104,6 +116,11 @@ class PackedStep:
     gradient: Any
     update: Any
 
+    @property
+    def num_bytes(self) -> int:
+        """What both programs hold, as if at once: of that, weights and their gradients count twice."""
+        return memory.program_bytes(self.gradient) + memory.program_bytes(self.update)
+
     def __call__(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> TrainState:
         """Returns the state after the step; both are packed, and the one given is used up."""
         gradient = self.gradient(state.params, state.batch_stats, batch, state.step, key)
@@ -111,9 +128,18 @@ class PackedStep:
         return after._replace(batch_stats=gradient.batch_stats)
 
 
-@functools.cache
-def shared_update(recipe: Recipe, steps_per_epoch: int, batch_size: int, num_classes: int, length: int) -> Any:
-    """Returns the compiled program that updates packed weights of this length; all networks with them share it."""
+def shared_update(recipe: Recipe, *, steps_per_epoch: int, batch_size: int, num_classes: int, length: int) -> Any:
+    """Returns the compiled program that updates packed weights of this length; all networks with them share it.
+
+    May be asked for in several threads: it is compiled once.
+    """
+    with _compiling:
+        return _update(recipe, steps_per_epoch, batch_size, num_classes, length)
+
+
+@functools.lru_cache(_UPDATES_KEPT)
+def _update(recipe: Recipe, steps_per_epoch: int, batch_size: int, num_classes: int, length: int) -> Any:
+    assert learns_alike(recipe)
     weights = packed_shape(length)
     optimizer = make_optimizer(recipe, steps_per_epoch=steps_per_epoch, num_frozen=0)
     state = jax.eval_shape(lambda weights: initial_state({"params": weights}, optimizer), weights)

@@ -18,7 +18,7 @@ from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
-from vlga_jax.training.packing import PackedStep, Packing, packed_shape, shared_update
+from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
     EVAL_BATCH_SIZE,
     Batch,
@@ -73,13 +73,11 @@ class Plan:
 
     @functools.cached_property
     def packing(self) -> Packing | None:
-        """How weights are packed while steps are taken; None where all of a step is one program.
-
-        They are packed on a CPU, where all weights learn by the same rule: none is frozen, averaged or decayed.
-        """
-        on_cpu = jax.default_backend() == "cpu" and not self.whole_epochs
-        alike = self.num_frozen == 0 and self.recipe.ema_decay == 0 and self.recipe.weight_decay == 0
-        return Packing(self.spec) if on_cpu and alike and self.layers == "tuned" else None
+        """How weights are packed while steps are taken, on a CPU; None where all of a step is one program."""
+        by_steps = jax.default_backend() == "cpu" and not self.whole_epochs
+        if not by_steps or self.num_frozen or self.layers != "tuned":
+            return None
+        return packing_of(self.spec, self.recipe)
 
     def initial_state(self, variables: Variables) -> TrainState:
         """Returns the state before the first step, from the network's variables, on the host."""
@@ -111,7 +109,7 @@ def lower(plan: Plan) -> tuple[Any, Any]:
       TrainingFailure: the state alone needs more memory than there is.
     """
     state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
-    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients")
+    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients need")
     eval_step = jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
     evaluate = eval_step.lower(state.params, state.batch_stats, _examples(plan, EVAL_BATCH_SIZE).inputs)
     return _lower_training(plan, state), evaluate
@@ -142,16 +140,31 @@ def build(plan: Plan) -> Programs:
     with out_of_memory_is_failure():
         lowered_train, lowered_evaluate = lower(plan)
         options = compiler.options(plan.layers, plan.flops)
-        train = lowered_train.compile(options)
-        _require(memory.program_bytes(train), "its training step")
+        train = _whole_step(plan, lowered_train.compile(options))
         evaluate = lowered_evaluate.compile(options)
-        _require(memory.program_bytes(evaluate), "its evaluation")
-        if plan.packing is not None:
-            sizes = (plan.num_steps, plan.batch_size, plan.spec.num_classes, plan.packing.length)
-            train = PackedStep(train, shared_update(plan.recipe, *sizes))
+        _require(memory.program_bytes(evaluate), "its evaluation needs")
         # Not timed as training.
         epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)
     return Programs(train, evaluate, time.perf_counter() - started)
+
+
+def _whole_step(plan: Plan, compiled: Any) -> Any:
+    """Completes what the plan's lowered training became, if it is a part of a step."""
+    if plan.packing is None:
+        _require(memory.program_bytes(compiled), "its training needs")
+        return compiled
+    step = PackedStep(
+        compiled,
+        shared_update(
+            plan.recipe,
+            steps_per_epoch=plan.num_steps,
+            batch_size=plan.batch_size,
+            num_classes=plan.spec.num_classes,
+            length=plan.packing.length,
+        ),
+    )
+    _require(step.num_bytes, "its training needs")
+    return step
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -164,7 +177,7 @@ def epoch_order(key: PRNGKeyArray, num_examples: int, num_steps: int, batch_size
 def _require(num_bytes: int, what: str) -> None:
     limit = memory.total_bytes()
     if num_bytes > limit:
-        raise TrainingFailure("out_of_memory", f"{what} need {num_bytes / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB")
+        raise TrainingFailure("out_of_memory", f"{what} {num_bytes / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB")
 
 
 def _make_epoch(step: Any) -> Any:

@@ -136,7 +136,9 @@ def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> 
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
     moments = optax.scale_by_adam() if recipe.optimizer == "adam" else optax.trace(decay=0.9, nesterov=True)
-    parts = [optax.flatten(moments)]  # one vector of all weights: a tenth less to compile, and as fast
+    # One vector of all weights: a tenth less to compile, and as fast. What comes after, and `packing.learns_alike`,
+    # rely on it that every weight learns alone.
+    parts = [optax.flatten(moments)]
     if recipe.weight_decay > 0:
         parts.append(optax.add_decayed_weights(recipe.weight_decay, mask=kernels))
     parts.append(optax.scale_by_learning_rate(rate))
@@ -164,11 +166,12 @@ def make_train_step(
       num_frozen: leading blocks that stay as they are; no gradient is computed for them.
       layers: tuned or plain.
     """
-    descend = make_gradient(spec, recipe, num_frozen=num_frozen, layers=layers)
+    gradient_of = make_gradient(spec, recipe, num_frozen=num_frozen, layers=layers)
     update = make_update(recipe, steps_per_epoch=steps_per_epoch, num_frozen=num_frozen)
 
     def train_step(state: TrainState, batch: Batch, key: PRNGKeyArray) -> TrainState:
-        return update(state, descend(state.params, state.batch_stats, batch, state.step, key), batch.labels)
+        gradient = gradient_of(state.params, state.batch_stats, batch, state.step, key)
+        return update(state, gradient, batch.labels)
 
     return train_step
 
@@ -182,7 +185,9 @@ def make_gradient(
     model = ConvNet(spec, layers, recipe.precision)
     uses_dropout = any(block.dropout_rate > 0 for block in spec.blocks[num_frozen:])
 
-    def gradient(params: Any, batch_stats: Any, batch: Batch, step: Array | np.ndarray, key: PRNGKeyArray) -> Gradient:
+    def gradient_of(
+        params: Any, batch_stats: Any, batch: Batch, step: Array | np.ndarray, key: PRNGKeyArray
+    ) -> Gradient:
         key_augment, key_dropout = jax.random.split(jax.random.fold_in(key, step))
         inputs = augment(
             key_augment, batch.inputs, flip=recipe.flip, crop_padding=recipe.crop_padding, cutout=recipe.cutout
@@ -202,7 +207,7 @@ def make_gradient(
         (gradient,) = backward(jax.grad(_mean_loss, argnums=1)(recipe, logits, batch.labels))
         return Gradient(gradient, updated.get("batch_stats", {}), logits)
 
-    return gradient
+    return gradient_of
 
 
 def make_update(
