@@ -38,7 +38,9 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_enum("cache", "off", ["off", "on"], about, flag_values=values)
     about = "Where tfds' CIFAR-10 lies; empty is the usual place beside a checkout, or else random images."
     flags.DEFINE_string("data_dir", "", about, flag_values=values)
-    flags.DEFINE_bool("plain", False, "Layers, memory, compiler and garbage collector as JAX has them.", flag_values=values)
+    flags.DEFINE_bool(
+        "plain", False, "Layers, memory, compiler and garbage collector as JAX has them.", flag_values=values
+    )
     about = "Of activations; auto is bfloat16 on a GPU."
     flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], about, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the trainings.", lower_bound=0, flag_values=values)
