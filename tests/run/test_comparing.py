@@ -28,6 +28,7 @@ def tiny() -> ConfigDict:
     config.compare.crossovers = ("vlga",)
     config.base = compare_digits.base(digits.get_config())
     config.base.space.channels, config.base.space.kernels = (8,), (1, 3)
+    config.base.space.batch_norm, config.base.space.pool_types = (True,), ("max",)
     config.base.data.num_train_examples = 100
     config.base.fitness.epochs, config.base.final.epochs = 2, 1
     every = compare_digits.strategies(population_size=2, num_generations=2)
@@ -51,7 +52,9 @@ def without_seconds(record: Any) -> Any:
     return dataclasses.replace(record, seconds=0.0, times=())
 
 
-def test_compare_to_the_end_gives_every_strategy_the_same_budget_and_is_read_when_repeated(tmp_path: Path) -> None:
+def test_compare_gives_every_strategy_the_same_budget_is_read_when_repeated_and_goes_on_where_it_was_interrupted(
+    tmp_path: Path, interruption: Any
+) -> None:
     config = tiny()
     config.compare.num_seeds = 1
     comparison = parse_comparison(config.to_dict())
@@ -71,22 +74,13 @@ def test_compare_to_the_end_gives_every_strategy_the_same_budget_and_is_read_whe
     assert compare(comparison, tmp_path / "one") == records
     assert (tmp_path / "one" / "comparison.csv").read_bytes() == written
 
+    interruption.at, interruption.count = interruption.count - 1, 0
+    with pytest.raises(KeyboardInterrupt):
+        compare(comparison, tmp_path / "two")
+    assert not (tmp_path / "two" / "comparison.md").exists()
     again = compare(comparison, tmp_path / "two")
     assert list(map(without_seconds, again)) == list(map(without_seconds, records))
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
-
-
-def test_compare_that_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, interruption: Any) -> None:
-    config = tiny()
-    config.compare.num_seeds = 1
-    comparison = parse_comparison(config.to_dict())
-    compare(comparison, tmp_path / "undisturbed")
-    interruption.at, interruption.count = interruption.count - 1, 0
-    with pytest.raises(KeyboardInterrupt):
-        compare(comparison, tmp_path / "interrupted")
-    assert not (tmp_path / "interrupted" / "comparison.md").exists()
-    compare(comparison, tmp_path / "interrupted")
-    assert tree(tmp_path / "interrupted") == tree(tmp_path / "undisturbed")
 
 
 def test_compare_with_more_seeds_adds_to_what_is_there(tmp_path: Path) -> None:
