@@ -1,5 +1,6 @@
 """All tests run on the CPU, under strict dtype and rank promotion."""
 
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +18,11 @@ AssertShares = Callable[[ArrayLike, int, ArrayLike], None]
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_finish() -> None:
+    """Spares Python's collector what importing made: it took a twentieth of the tests' time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +44,7 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def cache_home(shared_dir: Path) -> Iterator[Path]:
     """The user's cache directory for the session: JAX keeps its programs there, so equal ones are compiled once."""
     from experiments import default

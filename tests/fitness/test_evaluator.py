@@ -270,7 +270,7 @@ def test_variables_of_a_request_that_fails_again_says_why(open_bench: Any, make_
 
 
 def test_variables_of_weights_that_are_gone_are_trained_to_the_same_bits(
-    open_bench: Any, make_request: Any, images: PhaseData, cache_home: Path
+    open_bench: Any, make_request: Any, images: PhaseData
 ) -> None:
     parent = make_request()
     heir = make_request(heir_of=parent, block={"pool": None})

@@ -8,8 +8,6 @@ import pytest
 from vlga_jax.fitness.evaluation import Request
 from vlga_jax.fitness.generation import Outcome
 
-pytestmark = pytest.mark.usefixtures("cache_home")
-
 
 def summary(outcomes: dict[int, Outcome]) -> dict[int, tuple[str, int, float]]:
     return {

@@ -6,8 +6,6 @@ import pytest
 
 from vlga_jax.fitness.evaluation import Request
 
-pytestmark = pytest.mark.usefixtures("cache_home")
-
 
 def line_of(make_request: Any, *seeds: int) -> list[Request]:
     """Requests of four epochs, each the heir of the one before."""

@@ -15,7 +15,6 @@ from vlga_jax import compare as program
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import compare, parse_comparison, record_from_json
 
-pytestmark = pytest.mark.usefixtures("cache_home")
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 

@@ -20,7 +20,6 @@ from vlga_jax.run import pipeline, workdir
 from vlga_jax.run.history import read_csv
 from vlga_jax.training.data import load_test_data
 
-pytestmark = pytest.mark.usefixtures("cache_home")
 OutcomeOf = Callable[[Path], dict[str, bytes]]
 
 

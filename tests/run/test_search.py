@@ -11,8 +11,6 @@ from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
 from vlga_jax.run.history import read_csv
 
-pytestmark = pytest.mark.usefixtures("cache_home")
-
 
 def test_search_run_of_three_phases_has_a_row_for_each_individual(search: Any, tmp_path: Path) -> None:
     outcome = search({"search.num_phases": 3, "search.num_generations": 3})

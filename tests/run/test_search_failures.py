@@ -8,8 +8,6 @@ from tests.run.searching import by_digest, champions
 from vlga_jax.checks import InputError
 from vlga_jax.fitness.evaluation import Request
 
-pytestmark = pytest.mark.usefixtures("cache_home")
-
 
 def test_search_run_with_failures_gives_them_the_worst_fitness_and_goes_on(search: Any) -> None:
     def judge(request: Request) -> float | str:

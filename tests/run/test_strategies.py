@@ -18,7 +18,6 @@ from vlga_jax.genome.space import make_search_space
 from vlga_jax.run.laboratory import NO_STRATEGIES, RunConfig, parse_config
 from vlga_jax.run.pipeline import run
 
-pytestmark = pytest.mark.usefixtures("cache_home")
 SMALL: dict[str, dict[str, Any]] = {
     "vlga": {
         "population_size": 2,

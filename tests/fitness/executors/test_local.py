@@ -1,6 +1,5 @@
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import chex
@@ -15,8 +14,6 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import ConvSpec
 from vlga_jax.training import memory
 from vlga_jax.training.features import PhaseData
-
-pytestmark = pytest.mark.usefixtures("cache_home")
 
 
 @pytest.fixture
@@ -199,7 +196,7 @@ def test_run_of_any_network_tells_of_each_epoch(open_executor: OpenExecutor, mak
 
 
 def test_run_with_a_programming_error_propagates(
-    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch, cache_home: Path
+    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bug(*_: Any) -> None:
         raise ZeroDivisionError("a bug")

@@ -3,12 +3,8 @@
 import dataclasses
 from typing import Any
 
-import pytest
-
 from tests.fitness.executors.executing import OpenExecutor, bits, nobody
 from vlga_jax.fitness.executors.local import Trained
-
-pytestmark = pytest.mark.usefixtures("cache_home")
 
 
 def test_run_judged_in_between_goes_on_to_the_same_bits(open_executor: OpenExecutor, make_request: Any) -> None:
