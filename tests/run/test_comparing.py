@@ -27,7 +27,6 @@ def tiny() -> ConfigDict:
     config.compare.crossovers = ("vlga",)
     config.base = compare_digits.base(digits.get_config())
     config.base.space.channels, config.base.space.kernels = (8,), (1, 3)
-    config.base.space.batch_norm, config.base.space.pool_types = (True,), ("max",)
     config.base.data.num_train_examples = 100
     config.base.fitness.epochs, config.base.final.epochs = 2, 1
     every = compare_digits.strategies(population_size=2, num_generations=2)

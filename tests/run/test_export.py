@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vlga_jax
+from tests.trees import assert_same_bits
 from vlga_jax.checks import InputError
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
@@ -45,7 +46,7 @@ def test_load_of_an_export_has_the_same_spec_weights_and_probabilities(workdir: 
     assert predictor.spec == SPEC
     assert predictor.class_names == ("cat", "dog", "ship")
     assert predictor.about["final"] == "0" * 64
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), predictor.variables, fresh(0))
+    assert_same_bits(predictor.variables, fresh(0))
     variables = fresh(0)
     apply = jax.jit(lambda x: ConvNet(SPEC).apply(variables, x, train=False))
     logits: Any = apply(np.float32(IMAGES) / np.float32(255))
@@ -63,7 +64,7 @@ def test_load_of_an_exported_network_without_blocks_is_its_dense_layer(tmp_path:
     export(tmp_path / "best", spec, variables, ABOUT)
     predictor = load(tmp_path)
     assert predictor.spec == spec
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), predictor.variables, variables)
+    assert_same_bits(predictor.variables, variables)
     head = variables["params"]["head"]
     logits = (np.float64(IMAGES) / 255).mean(axis=(1, 2)) @ np.float64(head["kernel"]) + head["bias"]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

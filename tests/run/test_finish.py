@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.run.finishing import NETWORK, NUM_EPOCHS, request
+from tests.trees import assert_same_bits
 from vlga_jax.checks import InputError
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
@@ -75,10 +76,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any
     directory = tmp_path_factory.mktemp("undisturbed")
     best, progress, *_ = train_to_convergence(request(), NOISE, searched, directory, NullListener())
     return best, progress
-
-
-def assert_same_bits(one: Any, other: Any) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), one, other)
 
 
 def accuracy_of(variables: dict[str, Any], data: Examples) -> float:

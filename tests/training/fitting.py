@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import numpy as np
@@ -61,10 +60,6 @@ def pixels(values: list[float] | np.ndarray, labels: np.ndarray) -> Examples:
 
 def start(plan: Plan = PLAN) -> TrainState:
     return plan.initial_state(initialise(jax.random.key(0), plan.spec))
-
-
-def assert_same_bits(one: Any, other: Any) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.array(a), np.array(b), strict=True), one, other)
 
 
 programs_of = functools.cache(build)  # equal plans have equal programs

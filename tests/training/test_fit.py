@@ -16,13 +16,13 @@ from tests.training.fitting import (
     STILL,
     TRAIN,
     VALIDATION,
-    assert_same_bits,
     pixel_plan,
     pixel_state,
     pixels,
     programs_of,
     start,
 )
+from tests.trees import assert_same_bits
 from vlga_jax.network.initialise import initialise
 from vlga_jax.training.fit import Examples, count_correct, run_epochs
 from vlga_jax.training.programs import Plan, Programs

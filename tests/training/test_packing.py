@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.recipes import PLAIN
-from tests.training.fitting import NETWORK, TRAIN, VALIDATION, assert_same_bits, programs_of, start
+from tests.training.fitting import NETWORK, TRAIN, VALIDATION, programs_of, start
+from tests.trees import assert_same_bits
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
 from vlga_jax.training import compiler, memory, packing
 from vlga_jax.training.failure import TrainingFailure

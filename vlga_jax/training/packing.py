@@ -19,7 +19,7 @@ import numpy as np
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec, count_parameters
 from vlga_jax.shapes import Array, PRNGKeyArray
-from vlga_jax.training import compiler, memory
+from vlga_jax.training import compiler
 from vlga_jax.training.step import Batch, Gradient, Recipe, TrainState, initial_state, make_optimizer, make_update
 
 _SHORTEST, _GROWTH, _LONGEST = 1 << 12, 4, 1 << 16  # of the lengths; with longer vectors padding would cost steps
@@ -49,12 +49,12 @@ class Packing:
     def _shapes(self) -> Any:
         return variable_shapes(self.spec)["params"]
 
-    @property
+    @functools.cached_property
     def num_weights(self) -> int:
         """How many of the vector's places hold a weight."""
         return count_parameters(self.spec)
 
-    @property
+    @functools.cached_property
     def length(self) -> int:
         """Of the vector: one of few."""
         length = _SHORTEST
@@ -115,11 +115,6 @@ class PackedStep:
 
     gradient: Any
     update: Any
-
-    @property
-    def num_bytes(self) -> int:
-        """What both programs hold, as if at once: of that, weights and their gradients count twice."""
-        return memory.program_bytes(self.gradient) + memory.program_bytes(self.update)
 
     def __call__(self, state: TrainState, batch: Batch, key: PRNGKeyArray) -> TrainState:
         """Returns the state after the step; both are packed, and the one given is used up."""

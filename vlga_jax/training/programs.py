@@ -140,7 +140,13 @@ def build(plan: Plan) -> Programs:
     with out_of_memory_is_failure():
         lowered_train, lowered_evaluate = lower(plan)
         options = compiler.options(plan.layers, plan.flops)
-        train = _whole_step(plan, lowered_train.compile(options))
+        train = lowered_train.compile(options)
+        num_bytes = memory.program_bytes(train)
+        if plan.packing is not None:
+            update = _update_of(plan, plan.packing)
+            num_bytes += memory.program_bytes(update)  # as if at once: weights and their gradients count twice
+            train = PackedStep(train, update)
+        _require(num_bytes, "its training needs")
         evaluate = lowered_evaluate.compile(options)
         _require(memory.program_bytes(evaluate), "its evaluation needs")
         # Not timed as training.
@@ -148,23 +154,15 @@ def build(plan: Plan) -> Programs:
     return Programs(train, evaluate, time.perf_counter() - started)
 
 
-def _whole_step(plan: Plan, compiled: Any) -> Any:
-    """Completes what the plan's lowered training became, if it is a part of a step."""
-    if plan.packing is None:
-        _require(memory.program_bytes(compiled), "its training needs")
-        return compiled
-    step = PackedStep(
-        compiled,
-        shared_update(
-            plan.recipe,
-            steps_per_epoch=plan.num_steps,
-            batch_size=plan.batch_size,
-            num_classes=plan.spec.num_classes,
-            length=plan.packing.length,
-        ),
+def _update_of(plan: Plan, packing: Packing) -> Any:
+    """The rest of a step, whose lowered training is the gradient alone."""
+    return shared_update(
+        plan.recipe,
+        steps_per_epoch=plan.num_steps,
+        batch_size=plan.batch_size,
+        num_classes=plan.spec.num_classes,
+        length=packing.length,
     )
-    _require(step.num_bytes, "its training needs")
-    return step
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
