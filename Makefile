@@ -61,7 +61,7 @@ lint: environment
 	$(BIN)/ruff format --check .
 
 types: environment
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers=$(WORKERS)
 
 # On the CPU also where there is a GPU: tests/conftest.py says so.
 tests: environment
@@ -149,7 +149,7 @@ if ! "$$python" -m venv --clear $(VENV); then
   exit 2
 fi
 echo "Installing $$requirements and requirements-dev.txt; this takes a minute or two"
-if ! $(BIN)/python -m pip install --disable-pip-version-check -q -r "$$requirements" -r requirements-dev.txt; then
+if ! $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -r "$$requirements" -r requirements-dev.txt; then
   echo "pip could not install $$requirements with $$($(BIN)/python -V); its own words are above." >&2
   echo "Check network and disk space and run make again, or try another Python: make test PYTHON=python3.12" >&2
   exit 2

@@ -142,8 +142,6 @@ def test_parse_comparison_of_every_experiment_accepts_it(name: str) -> None:
     assert comparison.compare.reference in comparison.strategies
     assert experiment.__doc__ is not None and against_optuna.__doc__ is not None
     assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
-    assert experiment.__doc__ is not None and against_optuna.__doc__ is not None
-    assert f"--config=experiments/{name}.py" in experiment.__doc__ or f"experiments/{name}.py" in against_optuna.__doc__
 
 
 @pytest.mark.parametrize(
