@@ -119,7 +119,7 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
         "data_seconds": loaded - imported,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "other_seconds": total - sum(seconds.values()),
-        "compile_seconds": sum(evaluation.compile_seconds for evaluation in found.evaluations.values()),
+        "compile_seconds": found.compile_seconds,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device_peak_bytes": _device_peak_bytes(),
         "machine": machine(),

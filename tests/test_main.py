@@ -279,3 +279,14 @@ def test_main_of_an_interrupted_run_says_how_to_continue(
     monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
     assert main.main(["main.py", "--workdir=here"]) == 130
     assert capsys.readouterr().err.splitlines() == ["interrupted; to continue, repeat the command with --workdir=here"]
+
+
+def test_main_interrupted_before_there_is_a_run_names_no_directory(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(config: RunConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(configuration, "configure_backend", interrupt)
+    assert main.main(["main.py"]) == 130
+    assert capsys.readouterr().err.splitlines() == ["interrupted"]

@@ -32,6 +32,7 @@ _PINNED = {
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
+    "jax_default_matmul_precision": None,
 }
 _CACHED_PROGRAM_BYTES = 4 * 1024**3  # of one kind of processor
 # Of Python's lock, in seconds: how long whoever trains, records or writes waits for a thread that traces a program.
@@ -93,7 +94,8 @@ def run_program(
             _remove_unless_used(made)
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; to continue, repeat the command with --workdir={workdir}", file=sys.stderr)
+        goes_on = "" if workdir is None else f"; to continue, repeat the command with --workdir={workdir}"
+        print(f"interrupted{goes_on}", file=sys.stderr)
         return 130
     return 0
 
@@ -169,7 +171,8 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
     wanted = [*_GPU, *(_DETERMINISTIC_GPU if config.fitness.deterministic else ())]
     os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in wanted if flag.split("=")[0] not in given)]).strip()
     # Of a GPU's memory; JAX would leave a quarter to others, and a phase's features may need it.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    if "XLA_CLIENT_MEM_FRACTION" not in os.environ:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # By processor: JAX's cache does not tell them apart, and a home directory may be shared by unlike machines.
         programs = user_cache() / "xla" / processor()

@@ -84,6 +84,23 @@ def test_keep_only_of_some_deletes_all_others(store: WeightStore, directory: Pat
     chex.assert_trees_all_equal(store.load(B, make_request().network), variables_of(make_request()))
 
 
+def test_weight_store_of_another_environment_holds_nothing(directory: Path, make_request: Any) -> None:
+    def opened(environment: str | None) -> contextlib.closing[WeightStore]:
+        return contextlib.closing(WeightStore(directory, environment))
+
+    with opened('"here"') as store:
+        store.save(A, variables_of(make_request()))
+    with opened('"here"') as store:
+        assert store.has(A)
+    with opened('"there"') as store:
+        assert not store.has(A)
+        store.save(A, variables_of(make_request()))
+    with opened(None) as store:  # is content with all, and whose they are is then no longer known
+        assert store.has(A)
+    with opened('"there"') as store:
+        assert not store.has(A)
+
+
 _SAVES_MUCH = """
 import sys
 from pathlib import Path

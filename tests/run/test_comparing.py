@@ -111,6 +111,28 @@ def test_compare_of_a_longer_search_or_another_winner_takes_no_record_of_the_one
     assert other.test_accuracy >= 0
 
 
+@pytest.mark.parametrize("reference_too", [False, True])
+def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
+    reference_too: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny()
+    config.compare.num_seeds, config.compare.crossovers = 1, ("vlga",)
+    del config.strategies.vlga_rungs
+    for name in ["vlga", *(["random_search"] if reference_too else [])]:
+        config.strategies[name].final = ConfigDict({"learning_rate": 1e30})
+    failed = r"vlga seed 0: config\.final\.learning_rate=1e\+30: final training failed .*; give a smaller one"
+    told = "2 of 2 .* no table is written" if reference_too else r"1 of 2 .* comparison\.md is of the others"
+    with pytest.raises(InputError, match=f"{told}.*{failed}"):
+        compare(parse_comparison(config.to_dict()), tmp_path)
+    assert "vlga seed 0: config.final.learning_rate" in capsys.readouterr().out
+    assert (tmp_path / "comparison.md").exists() == (not reference_too)
+    if not reference_too:
+        table = (tmp_path / "comparison.md").read_text()
+        assert (
+            "**random_search** (reference)" in table and "Not in this table, nor in its adjustment of p: vlga" in table
+        )
+
+
 @pytest.mark.parametrize(("any_environment", "again"), [(False, True), (True, False)])
 def test_compare_takes_a_record_of_another_environment_only_if_told_to(
     any_environment: bool, again: bool, tmp_path: Path

@@ -16,8 +16,9 @@ import pytest
 
 import vlga_jax
 from vlga_jax.checks import InputError
-from vlga_jax.run import pipeline, workdir
+from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.history import read_csv
+from vlga_jax.run.tracking import NullListener
 from vlga_jax.training.data import load_test_data
 
 OutcomeOf = Callable[[Path], dict[str, bytes]]
@@ -238,6 +239,23 @@ def test_run_with_results_of_another_environment_uses_them_only_on_request(
     assert num_trained(copied) == json.loads(wanted["result.json"])["num_evaluations"]
     assert outcome_of(copied) == wanted
     assert "the ledger also holds results of elsewhere" in capsys.readouterr().out
+
+
+def test_run_in_another_environment_has_none_of_the_weights_left_there(
+    copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept(workdir: Path) -> int:
+        return sum(path.is_dir() for path in (workdir / "weights").iterdir())
+
+    config, sibling = make_config(), Path(shutil.copytree(copied, copied.with_name("sibling")))
+    with laboratory.opened(config, copied, NullListener()) as lab, lab.sibling(config, sibling):
+        assert kept(copied) > 0 and kept(sibling) > 0
+    monkeypatch.setattr(laboratory, "environment", lambda *_, **__: "elsewhere")
+    any_config = make_config({"fitness.any_environment": True})
+    with laboratory.opened(any_config, copied, NullListener()) as lab, lab.sibling(any_config, sibling):
+        assert kept(copied) > 0 and kept(sibling) > 0
+    with laboratory.opened(config, copied, NullListener()) as lab, lab.sibling(config, sibling):
+        assert kept(copied) == kept(sibling) == 0
 
 
 def test_run_in_which_no_network_may_be_trained_is_refused_and_can_be_read_up(

@@ -92,9 +92,9 @@ def test_load_training_data_npz_resize_of_flat_colour_keeps_it(parts):
     assert np.unique(data.train_images.reshape(-1, 3), axis=0).tolist() == [[10, 200, 30]]
 
 
-def rewrite(parts, **changes):
+def rewrite(parts, name="train-00001", **changes):
     images, labels = np.zeros((8, 6, 5, 3), np.uint8), np.zeros(8, np.int32)
-    np.savez(parts / "train-00001.npz", **{"images": images, "labels": labels, **changes})
+    np.savez(parts / f"{name}.npz", **{"images": images, "labels": labels, **changes})
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
@@ -123,6 +123,17 @@ BREAKAGES = {
     "too few labels": (lambda parts: rewrite(parts, labels=np.zeros(7, np.int32)), "one per image"),
     "label too large": (lambda parts: rewrite(parts, labels=np.full(8, 3, np.int32)), "0 to 2"),
     "label negative": (lambda parts: rewrite(parts, labels=np.full(8, -1, np.int32)), "0 to 2"),
+    "test images of another size": (
+        lambda parts: rewrite(parts, "test-00000", images=np.zeros((8, 6, 6, 3), np.uint8)),
+        "test-00000.npz holds images of",
+    ),
+    "test images without colour": (
+        lambda parts: rewrite(parts, "test-00000", images=np.zeros((8, 6, 5, 1), np.uint8)),
+        "must agree",
+    ),
+    "float test images": (lambda parts: rewrite(parts, "test-00000", images=np.zeros((8, 6, 5, 3))), "uint8"),
+    "test label too large": (lambda parts: rewrite(parts, "test-00000", labels=np.full(8, 3, np.int32)), "0 to 2"),
+    "too few test labels": (lambda parts: rewrite(parts, "test-00000", labels=np.zeros(7, np.int32)), "one per image"),
     "pickled labels": (lambda parts: rewrite(parts, labels=np.array([{}] * 8)), "cannot be read"),
 }
 
@@ -134,6 +145,11 @@ def test_load_training_data_npz_broken_raises_input_error(parts, breakage):
     with pytest.raises(InputError, match=words) as caught:
         load_training_data(config(parts))
     assert caught.value.field == "config.data.dir"
+
+
+def test_load_training_data_npz_resized_allows_test_images_of_another_size(parts):
+    rewrite(parts, "test-00000", images=np.zeros((8, 6, 6, 3), np.uint8))
+    assert load_training_data(config(parts, image_size=4)).train_images.shape[1:] == (4, 4, 3)
 
 
 def test_load_training_data_npz_without_directory_raises_input_error(tmp_path):

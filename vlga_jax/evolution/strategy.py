@@ -30,7 +30,7 @@ class Proposal:
       place: where it stands.
       chromosome: its genes, inherited blocks included.
       origin: initial, survivor, mutant, child, fine_tuned or ant.
-      parent_a, parent_b: places in the previous generation; None where there is none.
+      parent_a, parent_b: see `vlga_jax.run.history.HistoryRow`.
       inherits: the individual whose weights it starts from; None if it starts afresh.
       sources: for each block, the block of `inherits` whose weights it starts from, where shapes agree, and trains on;
         None where a block is fresh; the head's go along where shapes agree. None instead of a tuple: all blocks of

@@ -44,6 +44,7 @@ class Outcome:
     Attributes:
       request: judged when it stopped, or at its end.
       evaluation: of that request.
+      earlier: of the same training, at the stages before.
       status: ok, stopped, or why it failed.
       standing: what a strategy is told; NaN if it failed.
       known: whether the ledger knew all of it.
@@ -52,6 +53,7 @@ class Outcome:
 
     request: Request
     evaluation: Evaluation
+    earlier: tuple[Evaluation, ...]
     status: str
     standing: float
     known: bool
@@ -221,11 +223,12 @@ class Generations:
     def _settle(
         self, name: str, request: Request, records: Sequence[tuple[Evaluation, bool]], stages_missed: int
     ) -> Outcome:
-        evaluation = records[-1][0]
+        *earlier, evaluation = (evaluation for evaluation, _ in records)
         status = STOPPED if evaluation.status == OK and stages_missed else evaluation.status
         self._outcomes[name] = Outcome(
             request=request,
             evaluation=evaluation,
+            earlier=tuple(earlier),
             status=status,
             standing=standing(evaluation.fitness, stages_missed) if evaluation.status == OK else math.nan,
             known=all(known for _, known in records),

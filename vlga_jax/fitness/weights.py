@@ -21,6 +21,7 @@ from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 
 _VALUES = "values"
+_ENVIRONMENT = "environment.json"
 
 
 class WeightStore:
@@ -28,11 +29,19 @@ class WeightStore:
 
     Args:
       directory: made if missing.
+      environment: what weights depend on besides their request, see `evaluation.environment`. Those left by another, or
+        by several, are deleted; None is content with all.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, environment: str | None = None):
         self._directory = directory.resolve()
         self._directory.mkdir(parents=True, exist_ok=True)
+        left_by = self._directory / _ENVIRONMENT
+        if environment is None:
+            left_by.unlink(missing_ok=True)
+        elif not left_by.is_file() or left_by.read_text() != environment:
+            self.keep_only(())
+            left_by.write_text(environment)
         self._checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
     def has(self, digest: str) -> bool:

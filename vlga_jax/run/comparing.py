@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -127,35 +127,70 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
     return comparison
 
 
+class _NoResultError(Exception):
+    """A run that came to no result, and would come to none again: its message names strategy, seed and why."""
+
+
 def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
     """Returns a record of every run, after all of them; tables and figures lie in the directory.
+
+    A run that comes to no result, because its final training diverges, say, keeps no other from running.
 
     Args:
       comparison: checked.
       directory: made if missing; the same call continues one that was interrupted.
 
     Raises:
-      InputError: the directory, the data or the ledger cannot be used.
+      InputError: the directory, the data or the ledger cannot be used; or runs came to no result, and the tables are
+        those of the others.
     """
     compared = comparison.compare
     first = comparison.run_config(next(iter(comparison.strategies)), compared.first_seed)
     plain = json.loads(json.dumps({"base": comparison.base, "budget": compared.budget}))
-    records = []
+    records: list[RunRecord] = []
+    failures: list[str] = []
     with workdir.opened(directory, plain), laboratory.opened(first, directory, NullListener()) as lab:
         workdir.settle(directory, plain, lab.data.fingerprint)
         for seed in compared.seeds:
             for name in comparison.strategies:
                 started = time.perf_counter()
-                record = _record(comparison.run_config(name, seed), name, directory / "runs" / f"{name}-{seed}", lab)
+                try:
+                    record = _record(
+                        comparison.run_config(name, seed), name, directory / "runs" / f"{name}-{seed}", lab
+                    )
+                except _NoResultError as error:
+                    failures.append(str(error))
+                    print(error, flush=True)
+                    continue
                 records.append(record)
                 print(
                     f"{name} seed {seed}: fitness {record.best_fitness:.4f} test accuracy {record.test_accuracy:.4f} "
                     f"{record.epochs} epochs, {time.perf_counter() - started:.1f} s",
                     flush=True,
                 )
+    if not failures:
+        _write(comparison, records, directory)
+        return records
+    told = "no table is written, for want of the reference"
+    if compared.reference in {record.strategy for record in records}:
+        _write(comparison, records, directory)
+        told = "comparison.md is of the others"
+    remedy = f"{len(failures)} of {len(records) + len(failures)} runs came to no result, {told}: {'; '.join(failures)}"
+    raise InputError("workdir", str(directory), remedy)
+
+
+def _write(comparison: Comparison, records: Sequence[RunRecord], directory: Path) -> None:
+    """Tables and figures of the runs there are."""
+    compared = comparison.compare
     budget, unit = compared.budget
+    without = {*comparison.strategies} - {record.strategy for record in records}
     write_tables(
-        records, directory, budget=budget, unit=unit, reference=compared.reference, left_out=comparison.left_out
+        records,
+        directory,
+        budget=budget,
+        unit=unit,
+        reference=compared.reference,
+        left_out=(*comparison.left_out, *sorted(without)),
     )
     write_comparison_figures(
         records,
@@ -163,9 +198,8 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
         budget=budget,
         unit=unit,
         reference=compared.reference,
-        crossovers=compared.crossovers,
+        crossovers=tuple(name for name in compared.crossovers if name not in without),
     )
-    return records
 
 
 def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> RunRecord:
@@ -180,8 +214,12 @@ def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> R
         path.unlink(missing_ok=True)  # of what the run was before: longer now, or with another winner
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
-            found = pipeline.search(own, directory, NullListener())
-            result, _ = pipeline.finish(found, own, directory, NullListener())
+            try:
+                found = pipeline.search(own, directory, NullListener())
+                lab.executor.forget_features()
+                result, _ = pipeline.finish(found, own, directory, NullListener())
+            except InputError as error:
+                raise _NoResultError(f"{name} seed {config.seed}: {error}") from error
         record = _make_record(name, config, found, result)
         whole = {**dataclasses.asdict(record), "environment": lab.environment}
         write_atomically(path, json.dumps(whole) + "\n")

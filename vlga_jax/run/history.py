@@ -20,7 +20,8 @@ class HistoryRow:
     Attributes:
       phase, generation, individual: from 0; generation 0 is the phase's initial population.
       origin: initial, survivor, mutant, child, fine_tuned or ant.
-      parent_a, parent_b: places in the previous generation; None where there is none.
+      parent_a, parent_b: places in the previous generation; None where there is none. In aging evolution, places among
+        the living of that time, the oldest first.
       chromosome: gene names to values, phase 0 first, as a list of one mapping per block.
       learning_rate: it was trained with.
       network: digest of the request that gave the fitness.

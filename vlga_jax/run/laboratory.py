@@ -143,7 +143,7 @@ class Laboratory:
                 own, other = (getattr(getattr(each, group), name) for each in (self.config, config))
                 if own != other:
                     raise InputError(f"config.{group}.{name}", other, f"must be {own!r}, as for the others")
-        with contextlib.closing(WeightStore(directory / "weights")) as weights:
+        with contextlib.closing(_weights(config, directory, self.environment)) as weights:
             evaluator = Evaluator(self.ledger, weights, self.executor)
             space = make_search_space(config.space)
             yield dataclasses.replace(self, config=config, space=space, evaluator=evaluator)
@@ -184,7 +184,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
             other=config.fitness.ledger,
         )
         stack.callback(ledger.close)
-        weights = WeightStore(directory / "weights")
+        weights = _weights(config, directory, here)
         stack.callback(weights.close)
         executor = LocalExecutor(
             images,
@@ -198,3 +198,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
         stack.callback(executor.close)
         space = make_search_space(config.space)
         yield Laboratory(config, data, images, space, here, ledger, executor, Evaluator(ledger, weights, executor))
+
+
+def _weights(config: RunConfig, directory: Path, here: str) -> WeightStore:
+    return WeightStore(directory / "weights", None if config.fitness.any_environment else here)

@@ -32,6 +32,7 @@ class SearchResult:
       request: the request that gave the winner's fitness.
       requests, evaluations: of every different network asked for, by digest.
       trained: digests that this process trained, rather than knew.
+      train_seconds, compile_seconds: of all these networks at all their stages, whoever trained them.
       points, epochs_saved: see `Generations`.
     """
 
@@ -41,6 +42,8 @@ class SearchResult:
     requests: dict[str, Request]
     evaluations: dict[str, Evaluation]
     trained: frozenset[str]
+    train_seconds: float
+    compile_seconds: float
     points: tuple[tuple[int, float, float], ...]
     epochs_saved: int
 
@@ -111,14 +114,17 @@ class Search:
         self._weights.keep_only(self._needed(state))
         winner = self._strategy.winner(state)
         outcome = self._outcomes[winner.place]
-        every = self._outcomes.values()
+        every = {each.request.digest: each for each in self._outcomes.values()}
+        stages = [stage for each in every.values() for stage in (*each.earlier, each.evaluation)]
         return SearchResult(
             rows=tuple(self._rows),
             winner=dataclasses.replace(winner, fitness=outcome.evaluation.fitness),
             request=outcome.request,
-            requests={each.request.digest: each.request for each in every},
-            evaluations={each.request.digest: each.evaluation for each in every},
+            requests={digest: each.request for digest, each in every.items()},
+            evaluations={digest: each.evaluation for digest, each in every.items()},
             trained=frozenset(self._trained),
+            train_seconds=sum(stage.train_seconds for stage in stages),
+            compile_seconds=sum(stage.compile_seconds for stage in stages),
             points=tuple(self._generations.points),
             epochs_saved=self._generations.epochs_saved,
         )

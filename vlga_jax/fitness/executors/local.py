@@ -134,11 +134,12 @@ class LocalExecutor:
 
     def release(self) -> None:
         """Lets go of features, programs and paused trainings; they are made again if they are asked for."""
-        self._forget_features()
+        self.forget_features()
         self._programs.clear()
         self._paused.clear()
 
-    def _forget_features(self) -> None:
+    def forget_features(self) -> None:
+        """Lets go of features: a network that is trained whole needs their room on the device."""
         self._features = PrefixFeatures(self._images, self._layers)
         self._phase_data = (None, self._device_images)
 
@@ -164,7 +165,7 @@ class LocalExecutor:
         """What a network trains on: images or, if they are cached, features of its frozen prefix."""
         if ancestor is None or not self._caches_features(request):
             if request.sources is not None and jax.default_backend() != "cpu":
-                self._forget_features()  # a whole network needs their room on the device
+                self.forget_features()  # a whole network needs their room on the device
             return self._device_images
         origin = ancestor.request
         if self._phase_data[0] != origin.digest:

@@ -54,9 +54,8 @@ def read_npz(config: DataConfig, split: str) -> Examples:
       InputError: a part is missing or not in this format, or there are fewer examples than wanted.
     """
     parts, names = _npz_parts(config, split), _npz_class_names(config)
-    if split == "train":  # what is wrong with the test set should not come out after a whole search
-        num_test = sum(_npz_arrays(part, config, "labels")[0].size for part in _npz_parts(config, "test"))
-        config.num_examples("test", num_test)
+    if split == "train":
+        _require_sound_test_set(parts[0], len(names), config)
     if not config.image_size:
         return _joined(parts, names, config, split)
     key = {
@@ -79,6 +78,44 @@ def _npz_parts(config: DataConfig, split: str) -> list[Path]:
             remedy = f"has no {name}; README.md, Your images, says how to write parts; `{PREPARE_COMMAND} NAME` does for known sets"
             raise InputError("config.data.dir", config.dir, remedy)
     return parts
+
+
+def _require_sound_test_set(train_part: Path, num_classes: int, config: DataConfig) -> None:
+    """What is wrong with the test set should not come out after a whole search; its pixels are not read."""
+    num_test, wanted = 0, _npz_image_shape(train_part, config)
+    for path in _npz_parts(config, "test"):
+        (labels,) = _npz_arrays(path, config, "labels")
+        shape = _npz_image_shape(path, config)
+        _require_labels(path, labels, shape[0], num_classes, config)
+        if shape[3] != wanted[3] or (not config.image_size and shape != (shape[0], *wanted[1:])):
+            remedy = f"{path.name} holds images of {shape[1:]}, {train_part.name} of {wanted[1:]}; they must agree"
+            raise InputError("config.data.dir", config.dir, remedy)
+        num_test += shape[0]
+    config.num_examples("test", num_test)
+
+
+def _npz_image_shape(path: Path, config: DataConfig) -> tuple[int, ...]:
+    """The checked shape of a part's images, which are not read."""
+    try:
+        with zipfile.ZipFile(path) as part, part.open("images.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError("config.data.dir", config.dir, f"{path.name} cannot be read: {error}") from error
+    if dtype != np.uint8 or len(shape) != 4 or 0 in shape[1:]:
+        remedy = f"images in {path.name} must be uint8 [n, height, width, channels], not {dtype} of shape {shape}"
+        raise InputError("config.data.dir", config.dir, remedy)
+    return tuple(shape)
+
+
+def _require_labels(path: Path, labels: np.ndarray, num_images: int, num_classes: int, config: DataConfig) -> None:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (num_images,):
+        remedy = f"labels in {path.name} must be integers, one per image, not {labels.dtype} of shape {labels.shape}"
+        raise InputError("config.data.dir", config.dir, remedy)
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        remedy = f"labels in {path.name} must lie in 0 to {num_classes - 1}, as classes.json says"
+        raise InputError("config.data.dir", config.dir, remedy)
 
 
 def _npz_arrays(path: Path, config: DataConfig, *names: str) -> list[np.ndarray]:
@@ -121,17 +158,9 @@ def _joined(parts: list[Path], names: tuple[str, ...], config: DataConfig, split
 
 
 def _npz_part(path: Path, num_classes: int, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
+    shape = _npz_image_shape(path, config)
     images, labels = _npz_arrays(path, config, "images", "labels")
-    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
-        found = f"{images.dtype} of shape {images.shape}"
-        remedy = f"images in {path.name} must be uint8 [n, height, width, channels], not {found}"
-        raise InputError("config.data.dir", config.dir, remedy)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        remedy = f"labels in {path.name} must be integers, one per image, not {labels.dtype} of shape {labels.shape}"
-        raise InputError("config.data.dir", config.dir, remedy)
-    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-        remedy = f"labels in {path.name} must lie in 0 to {num_classes - 1}, as classes.json says"
-        raise InputError("config.data.dir", config.dir, remedy)
+    _require_labels(path, labels, shape[0], num_classes, config)
     return images, labels.astype(np.int32)
 
 
