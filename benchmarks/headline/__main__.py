@@ -5,7 +5,7 @@
 Prints the table; keeps it, and every figure, in WORKDIR/headline.json and, unless it is cut down, in
 benchmarks/results/headline-GPU.json. The same command continues until nothing is left.
 
-A copy of WORKDIR goes on elsewhere, on a machine of the same kind with the same versions and XLA flags; cache/ and
+A copy of WORKDIR goes on elsewhere, on a machine with the same GPU, versions and XLA flags; cache/ and
 full/images.npz need not go along. Without a run's weights/ it trains again what its next networks inherit, to the same
 bits.
 """
@@ -95,7 +95,7 @@ def _settings(scale: str, images: str, *, whole: bool) -> dict[str, Any]:
         if said.stdout.split()[-1:] != ["gpu"]:
             raise InputError("--scale", "full", "needs JAX with CUDA in this Python; JAX here sees no GPU")
     kind = "random" if images == "random" else "cifar10"
-    return {"scale": scale, "images": kind, "machine": machine(), "versions": versions()}
+    return {"scale": scale, "images": kind, "gpu": machine()["gpu"], "versions": versions()}
 
 
 def _what_is_left(left: list[Piece], state: State, minutes: float) -> str:

@@ -112,7 +112,7 @@ SCALES = {
         seeds=5,
         rounds=3,
         workload="full",
-        bench_seconds=400.0,
+        bench_seconds=200.0,
         determinism_seconds=200.0,
     ),
     "small": Scale(

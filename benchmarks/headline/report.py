@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.flops import training_flops
 from benchmarks.headline.pieces import DETERMINISM, MATRIX_RATE, ROWS, Piece, Row
 from benchmarks.headline.state import State
+from benchmarks.machine import machine
 from vlga_jax.network.spec import from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.report.records import interval_words
@@ -49,6 +50,7 @@ def write_report(
         "command": command,
         "date": datetime.date.today().isoformat(),
         **state.settings,
+        "machine": machine(),  # of this call
         "matrix_gflops": None if rate is None else round(rate / 1e9, 1),
         "complete": not missing,
         "runs": runs,

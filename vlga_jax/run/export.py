@@ -88,9 +88,10 @@ class Predictor:
         if images.dtype != np.uint8 or images.shape[1:] != self.spec.input_shape:
             wanted = f"must be uint8 [images, {', '.join(map(str, self.spec.input_shape))}]"
             raise InputError("images", f"{images.dtype} {list(images.shape)}", wanted)
+        variables = jax.device_put(self.variables)  # once, not with every batch
         outputs = np.empty((len(images), self.spec.num_classes), np.float32)
         for rows, padded in padded_batches(len(images), EVAL_BATCH_SIZE):
-            outputs[rows] = np.asarray(self._apply(self.variables, jnp.asarray(images[padded])))[: len(rows)]
+            outputs[rows] = np.asarray(self._apply(variables, jnp.asarray(images[padded])))[: len(rows)]
         return outputs
 
 

@@ -40,6 +40,11 @@ def fits_in_memory(spec: NetworkSpec, num_blocks: int, num_examples: int, precis
     return _feature_bytes(spec, num_blocks, num_examples, precision) <= SHARE_OF_MEMORY * memory.host_bytes()
 
 
+def fits_on_device(spec: NetworkSpec, num_blocks: int, num_examples: int, precision: str) -> bool:
+    """Returns whether those outputs take no more than their share of the accelerator; on a CPU never."""
+    return _fits_on_device(_feature_bytes(spec, num_blocks, num_examples, precision))
+
+
 def to_device_if_it_fits(data: PhaseData) -> PhaseData:
     """Returns the data on the accelerator if they take no more than their share of it; on a CPU, as they are."""
     if _fits_on_device(_bytes_of(data)):
@@ -144,7 +149,7 @@ def _outputs(
 ) -> np.ndarray | Array:
     """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
     shape = (len(inputs), *spec.shape_before(len(spec.blocks)))
-    own = [transfer.block_variables(variables, block) for block in range(len(spec.blocks))]
+    own = jax.device_put([transfer.block_variables(variables, block) for block in range(len(spec.blocks))])
 
     def batches() -> Iterator[tuple[np.ndarray, Array]]:
         for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
@@ -154,11 +159,13 @@ def _outputs(
             yield rows, batch
 
     if on_device:
+        there = None
         with _others_may_use_the_device():
             there = jnp.zeros(shape, precision)
             for rows, batch in batches():
                 there = _with_batch(there, batch[: len(rows)], rows[0])
             return jax.block_until_ready(there)
+        del there  # what is below needs its room
     outputs = np.empty(shape, jnp.dtype(precision))
     for rows, batch in batches():
         outputs[rows[0] : rows[-1] + 1] = np.asarray(batch)[: len(rows)]  # sliced here, for which nothing is compiled

@@ -17,7 +17,7 @@ from vlga_jax.network.spec import NetworkSpec, count_flops
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure, refusal_is_failure
 from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
     EVAL_BATCH_SIZE,
@@ -134,10 +134,10 @@ def build(plan: Plan) -> Programs:
     """Returns the plan's programs, compiled ahead of time; may run in a thread.
 
     Raises:
-      TrainingFailure: the programs, or the state alone, need more memory than there is.
+      TrainingFailure: the programs, or the state alone, need more memory than there is, or XLA will not compile them.
     """
     started = time.perf_counter()
-    with out_of_memory_is_failure():
+    with out_of_memory_is_failure(), refusal_is_failure():
         lowered_train, lowered_evaluate = lower(plan)
         options = compiler.options(plan.layers, plan.flops)
         train = lowered_train.compile(options)

@@ -19,9 +19,16 @@ from vlga_jax.fitness.status import OK
 from vlga_jax.keys import stream
 from vlga_jax.network import transfer
 from vlga_jax.network.initialise import initialise
+from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
-from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
+from vlga_jax.training.features import (
+    PhaseData,
+    PrefixFeatures,
+    fits_in_memory,
+    fits_on_device,
+    to_device_if_it_fits,
+)
 from vlga_jax.training.fit import count_correct, epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.processor import num_threads
 from vlga_jax.training.programs import Plan, Programs, build
@@ -117,12 +124,8 @@ class LocalExecutor:
                 yield Trained(failure(request, *rejection), None)
                 continue
             self._submit_ahead(waiting)
-            ancestor = find_ancestor(request)
-            with self._timed("features"):
-                data = self._data_of(request, ancestor)
-            self._submit_ahead(waiting)  # off the CPU a program depends on where the data are
             waiting.popleft()
-            trained = self._train(request, ancestor, data, limit_time)
+            trained = self._train(request, find_ancestor(request), limit_time)
             now = time.perf_counter()
             evaluation = dataclasses.replace(trained.evaluation, wall_seconds=now - finished)
             finished = now
@@ -158,8 +161,12 @@ class LocalExecutor:
     def _caches_features(self, request: Request) -> bool:
         if request.num_inherited == 0 or not self._cache_features:
             return False
+        return fits_in_memory(*self._features_of(request))
+
+    def _features_of(self, request: Request) -> tuple[NetworkSpec, int, int, str]:
+        """What decides how large the features are that a request trains on."""
         num_examples = len(self._images.train) + len(self._images.validation)
-        return fits_in_memory(request.network, request.num_inherited, num_examples, request.recipe.precision)
+        return request.network, request.num_inherited, num_examples, request.recipe.precision
 
     def _data_of(self, request: Request, ancestor: Ancestor | None) -> PhaseData:
         """What a network trains on: images or, if they are cached, features of its frozen prefix."""
@@ -181,13 +188,12 @@ class LocalExecutor:
             self._phase_data = (origin.digest, to_device_if_it_fits(features))
         return self._phase_data[1]
 
-    def _plan(self, request: Request) -> Plan | None:
-        """What the request's programs depend on; None where that is not known yet, because its features are not."""
+    def _plan(self, request: Request) -> Plan:
+        """What the request's programs depend on, as far as it is known: features that should fit might not."""
         cached = self._caches_features(request)
-        whole_epochs = False
-        if jax.default_backend() != "cpu":
-            if cached and self._phase_data[0] != request.inherited_from:
-                return None
+        if cached and self._phase_data[0] != request.inherited_from:
+            whole_epochs = fits_on_device(*self._features_of(request))
+        else:
             data = self._phase_data[1] if cached else self._device_images
             whole_epochs = epochs_as_programs(data.train.inputs)
         first = request.num_inherited if cached else 0
@@ -203,9 +209,7 @@ class LocalExecutor:
 
     def _submit_ahead(self, waiting: Iterable[Request]) -> None:
         for request in itertools.islice(waiting, self._ahead):
-            plan = self._plan(request)
-            if plan is not None:
-                self._submit(plan)
+            self._submit(self._plan(request))
 
     def _submit(self, plan: Plan) -> Future[Programs]:
         if plan not in self._programs:
@@ -216,14 +220,15 @@ class LocalExecutor:
             self._programs.popitem(last=False)
         return self._programs[plan]
 
-    def _train(self, request: Request, ancestor: Ancestor | None, data: PhaseData, limit_time: bool) -> Trained:
-        plan = self._plan(request)
-        assert plan is not None, "its features are computed"
+    def _train(self, request: Request, ancestor: Ancestor | None, limit_time: bool) -> Trained:
         compile_seconds, started = 0.0, time.perf_counter()
         paused = self._paused.pop(request.trajectory, None)
         losses = list(paused.losses) if paused is not None else []
         before = paused.train_seconds if paused is not None else 0.0
         try:
+            with self._timed("features"), out_of_memory_is_failure():
+                data = self._data_of(request, ancestor)
+            plan = self._plan(request)
             with self._timed("waiting"):
                 programs = self._submit(plan).result()
             compile_seconds = programs.compile_seconds if plan in self._uncharged else 0.0  # others share them
