@@ -41,7 +41,9 @@ _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 # Dense layers by cuBLAS: an epoch compiles in seven tenths of the time, and of its own Triton products XLA knows no
 # default where kernels are deterministic and nothing is tried out (`benchmarks/gpu_programs.py`).
 _GPU = ("--xla_gpu_enable_triton_gemm=false",)
-_DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
+# With it XLA takes the first algorithm of cuDNN's that gives the same bits every time, and tries none out. Autotuning must
+# not be off besides: then cuDNN's algorithm is left to its fallback, hundreds of times slower (docs/performance.md).
+_DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true",)
 
 
 @dataclasses.dataclass(frozen=True)

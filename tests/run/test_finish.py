@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,7 +139,7 @@ def test_train_to_convergence_returns_the_average_where_one_is_kept(
 
 def test_train_to_convergence_counts_images_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(np.cumsum([0, 2, 100, 4, 100, 2, 100, 9, 100]))  # before and after each of four epochs
-    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=lambda: next(ticks), monotonic=time.monotonic))
     trained = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
     assert trained.images_per_second == 20 / 3  # the median of 2, 4, 2 and 9 s
     again = train_to_convergence(request(), NOISE, never, tmp_path, NullListener())

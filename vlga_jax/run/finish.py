@@ -1,4 +1,4 @@
-"""The end of a run: the winner is trained with all its layers until convergence; checkpointed every epoch by Orbax."""
+"""The end of a run: the winner is trained with all its layers until convergence, checkpointed by Orbax on the way."""
 
 import dataclasses
 import statistics
@@ -24,6 +24,7 @@ from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import PRECISIONS, Recipe, TrainState, learnt, resolved_precision
 
 COLOUR_CHANNELS = 3
+_SHARE_OF_CHECKPOINTS = 0.1  # of the time of a final training, at most
 _LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False}  # fields that configurations did not always have, off
 
 
@@ -200,7 +201,7 @@ def train_to_convergence(
             progress = progress.after(end.loss, end.accuracy, config.patience)
             if progress.best_epoch == end.epoch:
                 best = learnt(state)
-            store.save(state, best, progress)
+            store.offer(state, best, progress)
             listener.final_epoch_finished(
                 epoch=end.epoch, num_epochs=config.epochs, loss=end.loss, accuracy=end.accuracy
             )
@@ -220,13 +221,26 @@ def train_to_convergence(
 
 
 class _Checkpoints:
-    """The newest states of a final training; two are kept, so that one is whole whenever the process dies."""
+    """The newest states of a final training; two are kept, so that one is whole whenever the process dies.
+
+    A state is written once enough time has passed for what that takes, and the newest at the end: a process that is
+    interrupted loses nothing, one that is killed the last epochs.
+    """
 
     def __init__(self, directory: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+        self._unsaved: tuple[TrainState, Variables, Progress] | None = None
+        self._due = 0.0  # `time.monotonic()` from which on the next one is written
 
-    def save(self, state: TrainState, best: Variables, progress: Progress) -> None:
+    def offer(self, state: TrainState, best: Variables, progress: Progress) -> None:
+        """Takes the state after an epoch, to be written now or, if it is still the newest, at the end."""
+        self._unsaved = state, best, progress
+        if time.monotonic() >= self._due:
+            self._save(*self._unsaved)
+
+    def _save(self, state: TrainState, best: Variables, progress: Progress) -> None:
+        started = time.monotonic()
         self._manager.save(
             len(progress.losses),
             args=ocp.args.Composite(
@@ -234,6 +248,9 @@ class _Checkpoints:
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
             ),
         )
+        self._unsaved = None
+        ended = time.monotonic()
+        self._due = ended + (ended - started) / _SHARE_OF_CHECKPOINTS
 
     def restore(self, plan: Plan) -> tuple[TrainState, Variables, Progress] | None:
         step = self._manager.latest_step()
@@ -254,6 +271,8 @@ class _Checkpoints:
         return TrainState(**arrays["state"]), arrays["best"], progress
 
     def close(self) -> None:
+        if self._unsaved is not None:
+            self._save(*self._unsaved)
         self._manager.close()
 
 
