@@ -139,6 +139,7 @@ def _network(config: RunConfig, blocks: list[dict[str, Any]]) -> NetworkSpec:
         input_shape=_IMAGES,
         num_classes=10,
         pool_stride=config.space.pool_stride,
+        min_side=config.space.min_side,
         head_pool=config.space.head_pool,
     )
 

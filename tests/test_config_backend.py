@@ -43,9 +43,27 @@ def test_configure_backend_keeps_what_the_user_set(updated: dict[str, Any], monk
     configure_backend(config_of())
 
     flags = "--xla_gpu_autotune_level=2 --xla_gpu_enable_triton_gemm=false --xla_gpu_deterministic_ops=true"
-    assert os.environ["XLA_FLAGS"] == flags
+    assert os.environ["XLA_FLAGS"] == f"{flags} --xla_gpu_experimental_enable_fusion_autotuner=false"
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
     assert "jax_compilation_cache_dir" not in updated
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "jaxlib", "flags"),
+    [
+        (True, "0.11.2", ["deterministic_ops=true", "experimental_enable_fusion_autotuner=false"]),
+        (True, "0.13.0", ["deterministic_ops=true"]),
+        (False, "0.11.2", []),
+    ],
+)
+def test_configure_backend_makes_kernels_deterministic_and_leaves_autotuning_on(
+    deterministic: bool, jaxlib: str, flags: list[str], updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del updated
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr("vlga_jax.config.metadata.version", {"jaxlib": jaxlib}.__getitem__)
+    configure_backend(config_of(deterministic=deterministic))
+    assert os.environ["XLA_FLAGS"].split() == [f"--xla_gpu_{flag}" for flag in ["enable_triton_gemm=false", *flags]]
 
 
 def test_configure_backend_keeps_programs_in_the_users_cache(

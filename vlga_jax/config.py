@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,13 @@ _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 # Dense layers by cuBLAS: an epoch compiles in seven tenths of the time, and of its own Triton products XLA knows no
 # default where kernels are deterministic and nothing is tried out (`benchmarks/gpu_programs.py`).
 _GPU = ("--xla_gpu_enable_triton_gemm=false",)
-# With it XLA takes the first algorithm of cuDNN's that gives the same bits every time, and tries none out. Autotuning must
-# not be off besides: then cuDNN's algorithm is left to its fallback, hundreds of times slower (docs/performance.md).
+# XLA then takes the first algorithm of cuDNN's that gives the same bits every time, and tries none out. Autotuning must
+# not be off besides: that leaves convolutions to cuDNN's fallback, hundreds of times slower (docs/performance.md).
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true",)
+# Of two ways to emit a fusion XLA takes the first then, too, but compiles both to choose. XLA ends the process over a
+# flag that it does not know, so this one, an experimental one, is given to versions only that are known to have it.
+_NO_FUSION_AUTOTUNER = "--xla_gpu_experimental_enable_fusion_autotuner=false"
+_HAVE_FUSION_AUTOTUNER = ("0.11.", "0.12.")  # jaxlib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +175,7 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
     if keep_memory:
         keep_freed_memory()
     given = os.environ.get("XLA_FLAGS", "")
-    wanted = [*_GPU, *(_DETERMINISTIC_GPU if config.fitness.deterministic else ())]
+    wanted = [*_GPU, *(_deterministic_gpu() if config.fitness.deterministic else ())]
     os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in wanted if flag.split("=")[0] not in given)]).strip()
     # Of a GPU's memory; JAX would leave a quarter to others, and a phase's features may need it.
     if "XLA_CLIENT_MEM_FRACTION" not in os.environ:
@@ -183,6 +188,12 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
     for name, value in _PINNED.items():
         jax.config.update(name, value)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _deterministic_gpu() -> Iterator[str]:
+    yield from _DETERMINISTIC_GPU
+    if metadata.version("jaxlib").startswith(_HAVE_FUSION_AUTOTUNER):
+        yield _NO_FUSION_AUTOTUNER
 
 
 def _program_flags(default_experiment: Path) -> flags.FlagValues:

@@ -87,6 +87,14 @@ def test_make_pieces_of_a_changed_experiment_file_are_others(tmp_path: Path, mon
     assert {name for name in before if before[name] != after[name]} == {f"baseline-{seed}" for seed in range(5)}
 
 
+def test_settings_are_those_of_another_host_with_the_same_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for memory, gpu in ((32, "H200"), (128, "H200"), (32, "H100")):
+        monkeypatch.setattr(headline, "machine", {"gpu": gpu, "memory_gib": memory, "processor": "any"}.copy)
+        told.append(headline._settings("small", "random", whole=False))
+    assert told[0] == told[1] != told[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -41,6 +41,16 @@ def test_evaluate_with_rungs_lets_the_better_half_go_on(open_generations: Any, r
     assert bench.generations.epochs_saved == 2 * 3 + 1 * 2
 
 
+def test_evaluate_with_rungs_keeps_what_the_stages_before_the_last_took(
+    open_generations: Any, requests: list[Request]
+) -> None:
+    outcomes = open_generations(rungs=(1, 2)).evaluate(requests)
+    stages = {seed: (*outcome.earlier, outcome.evaluation) for seed, outcome in outcomes.items()}
+    assert {seed: len(each) for seed, each in stages.items()} == {0: 1, 1: 3, 2: 3, 3: 1, 4: 2}
+    assert [stage.digest for stage in stages[1]] == [requests[1].until(epochs).digest for epochs in (1, 2, 4)]
+    assert [stage.train_seconds for stage in stages[1]] == [1.0, 1.0, 2.0]
+
+
 def test_evaluate_with_rungs_trains_no_epoch_twice(open_generations: Any, requests: list[Request]) -> None:
     bench = open_generations(rungs=(1, 2, 3))
     bench.evaluate(requests)

@@ -30,6 +30,7 @@ SPACE = make_search_space(
             "strides": (1,),
             "first_block_has_b": True,
             "pool_stride": 2,
+            "min_side": 1,
             "head_pool": "average",
         },
     )

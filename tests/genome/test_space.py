@@ -25,6 +25,7 @@ REPORT: dict[str, Any] = {
     "strides": (1,),
     "first_block_has_b": True,
     "pool_stride": 2,
+    "min_side": 1,
     "head_pool": "average",
 }
 """The choices of the course report; the paper's differ in the activations."""

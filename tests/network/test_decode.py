@@ -24,6 +24,7 @@ SPACE = make_search_space(
         strides=(1, 2, 4),
         first_block_has_b=True,
         pool_stride=2,
+        min_side=1,
         head_pool="average",
     )
 )
@@ -45,11 +46,12 @@ GENES: dict[str, Any] = {
 
 
 def network(
-    *blocks: dict[str, Any], input_shape: tuple[int, int, int] = (9, 9, 3), pool_stride: int = 2
+    *blocks: dict[str, Any], input_shape: tuple[int, int, int] = (9, 9, 3), pool_stride: int = 2, **settings: int
 ) -> NetworkSpec:
     """The decoded network of blocks that differ from GENES as given."""
     chromosome = from_values(SPACE, [{**GENES, **block} for block in blocks])
-    return decode(SPACE, chromosome, input_shape=input_shape, num_classes=5, pool_stride=pool_stride, head_pool="max")
+    settings["pool_stride"] = pool_stride
+    return decode(SPACE, chromosome, input_shape=input_shape, num_classes=5, head_pool="max", **settings)
 
 
 def test_decode_of_two_blocks_is_the_network_written_by_hand() -> None:
@@ -100,6 +102,36 @@ def test_decode_of_a_pool_on_a_single_pixel_leaves_no_trace() -> None:
 
 def test_decode_of_a_pool_on_a_row_of_pixels_keeps_it() -> None:
     assert network({}, input_shape=(1, 2, 3)).blocks[0].pool == PoolSpec("average", 2)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "min_side", "sides"),
+    [
+        (32, 32, 1, [16, 8, 4, 2]),
+        (32, 32, 4, [16, 8, 4, 4]),
+        (32, 32, 5, [16, 8, 8, 8]),
+        (9, 9, 5, [5, 5, 5, 5]),
+        (9, 9, 6, [9, 9, 9, 9]),
+        (4, 4, 8, [4, 4, 4, 4]),
+    ],
+)
+def test_decode_of_pools_leaves_maps_of_the_least_side(
+    height: int, width: int, min_side: int, sides: list[int]
+) -> None:
+    pooled = network({}, {}, {}, {}, input_shape=(height, width, 3), min_side=min_side)
+    assert [pooled.shape_before(block)[0] for block in range(1, 5)] == sides
+    assert all(block.pool is not None for block in pooled.blocks)  # where it may not shrink the map it has stride 1
+
+
+def test_decode_of_the_least_side_looks_at_the_longer_one() -> None:
+    assert network({}, input_shape=(2, 16, 3), min_side=8).blocks[0].pool == PoolSpec("average", 2)
+    assert network({}, input_shape=(2, 16, 3), min_side=9).blocks[0].pool == PoolSpec("average", 1)
+
+
+@pytest.mark.parametrize(("min_side", "strides"), [(1, (4, 2)), (4, (3, 1)), (5, (2, 1)), (6, (1, 1)), (9, (1, 1))])
+def test_decode_of_a_stride_and_a_pool_leaves_a_map_of_the_least_side(min_side: int, strides: tuple[int, int]) -> None:
+    block = network({"a_stride": 4}, input_shape=(10, 10, 3), min_side=min_side).blocks[0]
+    assert (block.a.stride, block.pool.stride if block.pool else 0) == strides
 
 
 def test_decode_of_a_stride_on_a_single_pixel_leaves_no_trace() -> None:

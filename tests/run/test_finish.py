@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.run.finishing import NETWORK, NUM_EPOCHS, request
@@ -135,6 +136,24 @@ def test_train_to_convergence_returns_the_average_where_one_is_kept(
     monkeypatch.setattr(finish, "run_epochs", sevens)
     best, *_ = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
     assert {float(value) for leaf in jax.tree.leaves(best) for value in np.ravel(leaf)} == {7.0}
+
+
+def test_train_to_convergence_writes_no_more_often_than_a_tenth_of_the_time_allows_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = ocp.CheckpointManager.save
+
+    def watched(self: Any, step: int, **values: Any) -> bool:
+        saved.append(step)
+        return save(self, step, **values)
+
+    ticks = iter(range(1000))  # a second passes between two looks at the clock
+    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(ocp.CheckpointManager, "save", watched)
+    train_to_convergence(request(epochs=14), NOISE, searched, tmp_path, NullListener())
+    # Writing takes from second 1 to 2, so the next is due at 12, when the eleventh epoch ends.
+    assert saved == [1, 11, 14]
 
 
 def test_train_to_convergence_counts_images_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,12 @@ def test_search_run_of_three_phases_has_a_row_for_each_individual(search: Any, t
     assert outcome.result.trained == set(outcome.result.evaluations)
 
 
+def test_search_run_with_rungs_counts_the_seconds_of_every_stage(search: Any) -> None:
+    outcome = search({"stopping.rungs": (1,), "fitness.epochs": 2, "search.num_phases": 1})
+    assert len(outcome.executor.asked) > len(outcome.result.evaluations)
+    assert outcome.result.train_seconds == 3.0 * len(outcome.executor.asked)
+
+
 def test_search_run_of_survivors_and_twins_trains_each_network_once(search: Any) -> None:
     outcome = search({"search.num_generations": 6, "search.num_phases": 1, "space.kernels": (1,)})
     rows = outcome.result.rows

@@ -19,7 +19,13 @@ from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training import features as features_module
 from vlga_jax.training import memory
 from vlga_jax.training.data import DataConfig, load_training_data
-from vlga_jax.training.features import PhaseData, PrefixFeatures, fits_in_memory, to_device_if_it_fits
+from vlga_jax.training.features import (
+    PhaseData,
+    PrefixFeatures,
+    fits_in_memory,
+    fits_on_device,
+    to_device_if_it_fits,
+)
 from vlga_jax.training.fit import Examples
 
 FIRST = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(3, 3, False), True, 0.5)
@@ -131,6 +137,17 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(features_module, "_fits_on_device", lambda size: size <= num_bytes)
 
     return have
+
+
+def test_fits_on_device_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlga_jax.training.features.SHARE_OF_DEVICE", 0.5)
+    needed = 3 * 3 * 3 * 10 * 2  # bfloat16
+    monkeypatch.setattr(memory, "total_bytes", lambda: 2 * needed)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert fits_on_device(NETWORK, 1, 10, "bfloat16")
+    assert not fits_on_device(NETWORK, 1, 11, "bfloat16") and not fits_on_device(NETWORK, 1, 10, "float32")
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert not fits_on_device(NETWORK, 1, 10, "bfloat16")
 
 
 OF_PARENT, OF_CHILD = 4 * 307 * 3 * 3 * 3, 4 * 307 * 2 * 2 * 5  # bytes of their features

@@ -33,6 +33,7 @@ class SpaceConfig:
       strides: of convolution a, pixels; (1,) turns the gene off.
       first_block_has_b: whether the first block always has convolution b, as in the sources; else its gene decides.
       pool_stride: of the 2x2 pooling window, pixels; with 1 the image never shrinks.
+      min_side: of a map, pixels: strides that would leave less are smaller or 1; 1 lets maps shrink to a pixel.
       head_pool: global pooling before the dense layer.
     """
 
@@ -48,6 +49,7 @@ class SpaceConfig:
     strides: tuple[int, ...] = knob(at_least=1, at_most=4)
     first_block_has_b: bool = knob()
     pool_stride: int = knob(at_least=1, at_most=2)
+    min_side: int = knob(at_least=1, at_most=65_536)
     head_pool: str = knob(one_of=("average", "max"))
 
 

@@ -112,6 +112,7 @@ class Laboratory:
             input_shape=(height, width, channels),
             num_classes=len(self.data.class_names),
             pool_stride=self.config.space.pool_stride,
+            min_side=self.config.space.min_side,
             head_pool=self.config.space.head_pool,
         )
         recipe = self.config.fitness.recipe()

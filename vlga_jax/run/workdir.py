@@ -24,7 +24,7 @@ FREE = (
 )
 _FINGERPRINT = "data_fingerprint"
 # Fields that configurations did not always have, off.
-_LATER = {"search.fine_tuning_rate": 0.0, "search.winner_tolerance": 0.0}
+_LATER = {"search.fine_tuning_rate": 0.0, "search.winner_tolerance": 0.0, "space.min_side": 1}
 MAY_GROW = (
     "search.num_phases",
     "search.num_generations",
