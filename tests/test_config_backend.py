@@ -76,6 +76,18 @@ def test_configure_backend_keeps_programs_in_the_users_cache(
     assert "jax_compilation_cache_max_size" not in updated  # slow; the directory is trimmed instead
 
 
+@pytest.mark.parametrize(("gpu", "wanted", "kept"), [(False, True, 1), (True, True, 0), (False, False, 0)])
+def test_configure_backend_keeps_freed_memory_where_steps_are_taken_on_a_cpu(
+    gpu: bool, wanted: bool, kept: int, updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del updated
+    calls: list[None] = []
+    monkeypatch.setattr("vlga_jax.config.may_have_gpu", lambda: gpu)
+    monkeypatch.setattr("vlga_jax.training.memory.keep_freed_memory", lambda: calls.append(None))
+    configure_backend(config_of(), keep_memory=wanted)
+    assert len(calls) == kept
+
+
 def test_configure_backend_removes_old_programs(
     updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.checks import KINDS, InputError
-from vlga_jax.training.processor import processor
+from vlga_jax.training.processor import may_have_gpu, processor
 from vlga_jax.training.user_cache import trim, user_cache
 
 if TYPE_CHECKING:
@@ -165,14 +165,15 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
 
     Args:
       config: of the run.
-      keep_memory: whether freed memory is kept for the next step, see `vlga_jax.training.memory`.
+      keep_memory: whether freed memory is kept for the next step, see `vlga_jax.training.memory`. Where there is a GPU
+        it is not: steps do not need it there, and compile threads would wait for each other.
     """
     import jax
 
     from vlga_jax.training.memory import keep_freed_memory
 
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    if keep_memory:
+    if keep_memory and not may_have_gpu():
         keep_freed_memory()
     given = os.environ.get("XLA_FLAGS", "")
     wanted = [*_GPU, *(_deterministic_gpu() if config.fitness.deterministic else ())]

@@ -1,12 +1,16 @@
+import importlib.util
 import os
 import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vlga_jax.training.processor import num_threads, processor
+from vlga_jax.training import processor as processor_module
+from vlga_jax.training.processor import may_have_gpu, num_threads, processor
 
 
 def test_processor_names_the_machine_and_hashes_its_abilities() -> None:
@@ -28,3 +32,31 @@ def test_num_threads_on_one_core_is_one() -> None:
     surroundings = {name: value for name, value in os.environ.items() if name != "NPROC"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=surroundings)
     assert done.stdout == "1\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugin", "driver", "expected"),
+    [
+        (None, True, True, True),
+        ("cuda,cpu", True, True, True),
+        ("cpu", True, True, False),
+        (None, False, True, False),
+        (None, True, False, False),
+    ],
+)
+def test_may_have_gpu_needs_a_plugin_and_a_driver_and_leave_to_use_them(
+    platforms: str | None, plugin: bool, driver: bool, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_spec(name: str) -> Any:
+        assert name == "jax_plugins"
+        return object() if plugin else None
+
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    if platforms is not None:
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    control = tmp_path / "nvidiactl"
+    if driver:
+        control.touch()
+    monkeypatch.setattr(processor_module, "_GPU_FILES", (tmp_path / "kfd", control))
+    assert may_have_gpu() == expected

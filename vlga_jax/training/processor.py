@@ -1,10 +1,14 @@
-"""What this machine's processor can do: compiled programs, and the last bits of results, depend on it."""
+"""What this machine computes on, told without JAX: compiled programs, and the last bits of results, depend on it."""
 
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
 from pathlib import Path
+
+# Of NVIDIA's driver, of it inside Windows' Linux, and of AMD's.
+_GPU_FILES = (Path("/dev/nvidiactl"), Path("/proc/driver/nvidia/version"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 
 @functools.cache
@@ -25,3 +29,10 @@ def num_threads() -> int:
 def num_cores() -> int:
     """Returns how many of the machine's cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def may_have_gpu() -> bool:
+    """Returns whether JAX may find a GPU here: its plugin and a driver are there. JAX itself would begin to use it."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu" or importlib.util.find_spec("jax_plugins") is None:
+        return False
+    return any(file.exists() for file in _GPU_FILES)
