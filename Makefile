@@ -14,6 +14,7 @@ SCALE ?= full
 MINUTES ?= 8
 DATA ?=
 WORKDIR ?=
+ONLY ?=
 PYTEST_ARGS ?=
 PROGRAMS_ARGS ?=
 # Where shapes are annotated, every call has them checked while tests run.
@@ -46,7 +47,7 @@ bench: environment
 # ml_collections. Each call ends within MINUTES (0: no limit) and the next goes on; DATA is where CIFAR-10 lies.
 headline: $(if $(PYTHON),,environment)
 	$(if $(PYTHON),$(PYTHON),$(BIN)/python) -m benchmarks.headline --scale=$(SCALE) --minutes=$(MINUTES) \
-	  --data_dir=$(DATA) --workdir=$(WORKDIR)
+	  --data_dir=$(DATA) --workdir=$(WORKDIR) --only=$(ONLY)
 
 gpu-programs:
 	$(MAKE) environment VENV=.venv-cuda REQUIREMENTS=requirements.txt

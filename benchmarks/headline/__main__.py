@@ -47,6 +47,8 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_float("minutes", 8.0, about, lower_bound=0.0, flag_values=values)
     about = "Of CIFAR-10: tfds' own or decoded parts (npz); empty is the usual place beside a checkout."
     flags.DEFINE_string("data_dir", "", about, flag_values=values)
+    about = "Rows or pieces to measure in this call, as in ours,full-ours; empty is all, in the order worth having."
+    flags.DEFINE_list("only", [], about, flag_values=values)
     return values
 
 
@@ -73,18 +75,29 @@ def _measure(arguments: flags.FlagValues) -> int:
     workdir = Path(arguments.workdir or ("runs/headline" if whole else "runs/headline-small")).absolute()
     pytorch = find_pytorch(gpu=whole)
     pieces = make_pieces(SCALES[arguments.scale], workdir, config.data, pytorch=pytorch)
+    chosen = _chosen(pieces, arguments.only)
     deadline = _STARTED + 60 * arguments.minutes if arguments.minutes else math.inf
     with opened(workdir, deadline, _settings(arguments.scale, images, whole=whole)) as state:
-        state.run(pieces)
+        state.run(chosen)
         command = f"make headline SCALE={arguments.scale}"
         write_report(state, pieces, workdir, command=command, pytorch=bool(pytorch))
     if whole:
         path = _RESULTS / f"headline-{gpu.lower().replace(' ', '-')}.json"
         shutil.copyfile(workdir / "headline.json", path)
         print(f"written to benchmarks/results/{path.name}")
-    left = [piece for piece in pieces if not state.is_done(piece)]
-    print(f"{len(pieces) - len(left)} of {len(pieces)} pieces done; {_what_is_left(left, state, arguments.minutes)}")
+    left = [piece for piece in chosen if not state.is_done(piece)]
+    print(f"{len(chosen) - len(left)} of {len(chosen)} pieces done; {_what_is_left(left, state, arguments.minutes)}")
     return 1 if state.failed else 0
+
+
+def _chosen(pieces: list[Piece], only: list[str]) -> list[Piece]:
+    """The pieces that are named, by their own names or by their rows', which all but the number is."""
+    names = {piece.name: {piece.name, piece.name.rpartition("-")[0]} for piece in pieces}
+    known = sorted(set().union(*names.values()) - {""})
+    for wanted in only:
+        if wanted not in known:
+            raise InputError("--only", wanted, f"is no row or piece; they are {', '.join(known)}")
+    return [piece for piece in pieces if not only or names[piece.name] & set(only)]
 
 
 def _settings(scale: str, images: str, *, whole: bool) -> dict[str, Any]:

@@ -73,6 +73,21 @@ def test_make_pieces_of_few_minutes_come_before_long_searches(tmp_path: Path) ->
     assert names[len(quick)] == "ours-0"
 
 
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        (["ours"], ["ours-0"]),
+        (["baseline-1", "matrix-rate"], ["matrix-rate", "baseline-1"]),
+        (["full-ours"], ["full-ours-0"]),
+        (["report"], ["report-0", "report-1"]),
+    ],
+)
+def test_chosen_are_rows_and_pieces_in_their_own_order(only: list[str], names: list[str], tmp_path: Path) -> None:
+    pieces = make_pieces(SCALES["small"], tmp_path, DATA, pytorch="python")
+    assert [piece.name for piece in headline._chosen(pieces, only)] == names
+    assert headline._chosen(pieces, []) == pieces
+
+
 def test_make_pieces_of_a_changed_experiment_file_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {one.name: one.identity for one in make_pieces(SCALES["full"], tmp_path, DATA, pytorch="")}
     get_config = cifar10_report.get_config
@@ -102,6 +117,7 @@ def test_settings_are_those_of_another_host_with_the_same_gpu(monkeypatch: pytes
         (["--minutes=-1"], "minutes"),
         (["--minutes=1"], "must be at least 2, or 0"),
         (["rest"], "is no flag"),
+        (["--scale=small", "--only=ours,theirs"], "--only='theirs': is no row or piece; they are aging, aging-0, base"),
         (["--data_dir=/nowhere", "--scale=small"], "no such directory"),
         ([], "needs an NVIDIA GPU"),
     ],
