@@ -52,7 +52,7 @@ _RIVAL = "optuna_pytorch"
 _START_SECONDS = 8.0  # imports, data and evolution, which the budget of this project's evaluations does not see
 # Where the peer knows one value only, that of `experiments/default.py`.
 _FIXED: Mapping[str, Sequence[str]] = {
-    "space": ("strides", "dropout_rates", "first_block_has_b", "head_pool"),
+    "space": ("strides", "dropout_rates", "first_block_has_b", "min_side", "head_pool"),
     "fitness": (
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops"),

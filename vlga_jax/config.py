@@ -46,9 +46,9 @@ _GPU = ("--xla_gpu_enable_triton_gemm=false",)
 # not be off besides: that leaves convolutions to cuDNN's fallback, hundreds of times slower (docs/performance.md).
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true",)
 # Of two ways to emit a fusion XLA takes the first then, too, but compiles both to choose. XLA ends the process over a
-# flag that it does not know, so this one, an experimental one, is given to versions only that are known to have it.
+# flag that it does not know, so this one, an experimental one, is given only to versions that were looked at.
 _NO_FUSION_AUTOTUNER = "--xla_gpu_experimental_enable_fusion_autotuner=false"
-_HAVE_FUSION_AUTOTUNER = ("0.11.", "0.12.")  # jaxlib
+_HAVE_FUSION_AUTOTUNER = ("0.11.2", "0.12.0.1")  # jaxlib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,7 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
 
 def _deterministic_gpu() -> Iterator[str]:
     yield from _DETERMINISTIC_GPU
-    if metadata.version("jaxlib").startswith(_HAVE_FUSION_AUTOTUNER):
+    if metadata.version("jaxlib") in _HAVE_FUSION_AUTOTUNER:
         yield _NO_FUSION_AUTOTUNER
 
 

@@ -91,13 +91,15 @@ def _measure(arguments: flags.FlagValues) -> int:
 
 
 def _chosen(pieces: list[Piece], only: list[str]) -> list[Piece]:
-    """The pieces that are named, by their own names or by their rows', which all but the number is."""
+    """The pieces that are named, by their own names or by their rows', and what those come after."""
     names = {piece.name: {piece.name, piece.name.rpartition("-")[0]} for piece in pieces}
     known = sorted(set().union(*names.values()) - {""})
     for wanted in only:
         if wanted not in known:
             raise InputError("--only", wanted, f"is no row or piece; they are {', '.join(known)}")
-    return [piece for piece in pieces if not only or names[piece.name] & set(only)]
+    chosen = {piece.name for piece in pieces if not only or names[piece.name] & set(only)}
+    chosen |= {piece.after for piece in pieces if piece.name in chosen}
+    return [piece for piece in pieces if piece.name in chosen]
 
 
 def _settings(scale: str, images: str, *, whole: bool) -> dict[str, Any]:

@@ -147,6 +147,7 @@ class Piece:
       done: a file that is there once it is complete.
       needs_seconds: without a break; 0 if it goes on where it was stopped.
       prepare: called before it starts.
+      after: the name of a piece that must be there before; empty is none.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Piece:
     done: Path
     needs_seconds: float = 0.0
     prepare: Callable[[], None] = lambda: None
+    after: str = ""
 
 
 MATRIX_RATE = "matrix-rate"
@@ -211,13 +213,14 @@ def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> 
     }
     says = (f"--config=experiments/{row.experiment}.py", *_overrides(fields))
     here = {"data.name": data.name, "data.dir": data.dir, "tracking.progress": "plain"}
-    if row.known_from:
-        here["fitness.ledger"] = str(workdir / f"{row.known_from}-{seed}" / "ledger.sqlite")
+    known = f"{row.known_from}-{seed}" if row.known_from else ""
+    if known:
+        here["fitness.ledger"] = str(workdir / known / "ledger.sqlite")
     command = (sys.executable, "main.py", *says, f"--workdir={directory}", *_overrides(here))
     # What the experiment file says counts, too: it may change between two calls.
     config = read_command_line(["main.py", f"--config={_ROOT / says[0].partition('=')[2]}", *says[1:]], Path()).values
     del config["data"]["dir"], config["data"]["cache_dir"], config["tracking"]
-    return Piece(directory.name, command, (*says, digest_of(config)), directory / "timing.json")
+    return Piece(directory.name, command, (*says, digest_of(config)), directory / "timing.json", after=known)
 
 
 def _overrides(fields: Mapping[str, str]) -> list[str]:
@@ -259,7 +262,9 @@ class _Bench:
         if pytorch:
             variant = f"--variant={'bf16' if self._scale.precision == 'bfloat16' else 'eager'}"
             rival = (pytorch, str(_PEERS / "pytorch.py"), variant, f"--job={job}", f"--json={theirs}")
-            pieces.append(Piece(f"full-pytorch-{number}", rival, (variant, *identity), theirs, needs, self._write_job))
+            identity = (variant, *identity)
+            name = f"full-pytorch-{number}"
+            pieces.append(Piece(name, rival, identity, theirs, needs, self._write_job, after="full-ours-0"))
         return pieces
 
     def _draw(self) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.flops import training_flops
 from benchmarks.headline.pieces import DETERMINISM, MATRIX_RATE, ROWS, Piece, Row
 from benchmarks.headline.state import State
-from benchmarks.machine import machine
 from vlga_jax.network.spec import from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.report.records import interval_words
@@ -50,7 +49,7 @@ def write_report(
         "command": command,
         "date": datetime.date.today().isoformat(),
         **state.settings,
-        "machine": machine(),  # of this call
+        "machines": _machines(state, done),
         "matrix_gflops": None if rate is None else round(rate / 1e9, 1),
         "complete": not missing,
         "runs": runs,
@@ -63,6 +62,12 @@ def write_report(
     write_atomically(workdir / "headline.json", json.dumps(result, indent=1) + "\n")
     print(f"\n{result['table']}", flush=True)
     return result
+
+
+def _machines(state: State, done: Iterable[str]) -> list[dict[str, Any]]:
+    """The different ones that pieces ran on: hosts may differ where the GPU does not, and one's memory may grow."""
+    found = {(one["processor"], one["cores"]): one for one in map(state.machine, done)}
+    return list(found.values())
 
 
 def _is_of(row: Row, name: str) -> bool:
@@ -216,6 +221,8 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
             if run["final_failure"]:
                 words = f"failed after {run['final_epochs']} epochs ({run['final_failure']}): its best epoch counts"
                 said.append(f"**The final training of {name}, seed {run['seed']}, {words}.**")
+    if len(result["machines"]) > 1:
+        said.append(f"Measured on {len(result['machines'])} hosts with that GPU: their seconds may differ.")
     if result["not_measured"]:
         said.append(f"Not measured yet: {', '.join(one['piece'] for one in result['not_measured'])}.")
     return ["", *said] if said else []

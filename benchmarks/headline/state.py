@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headline.pieces import Piece
+from benchmarks.machine import machine
 from vlga_jax.checks import InputError
 from vlga_jax.run.history import write_atomically
 
@@ -85,6 +86,10 @@ class State:
         """Returns how many processes a piece took: more than one if it was interrupted."""
         return self._pieces[name]["calls"]
 
+    def machine(self, name: str) -> dict[str, Any]:
+        """Returns what a piece ran on, in its last call."""
+        return self._pieces[name]["machine"]
+
     def needs(self, piece: Piece) -> float:
         """Returns how many seconds must be left for a piece to start: more than it was cut short after, if it was."""
         cut_after = self._pieces.get(piece.name, {}).get("cut_after", 0.0)
@@ -112,6 +117,7 @@ class State:
             piece.done.unlink(missing_ok=True)
             shutil.rmtree(self._cache_of(piece), ignore_errors=True)
         self._pieces[piece.name] = known
+        known["machine"] = machine()
         known["calls"] += 1
         self._keep()
         left = self._deadline - time.monotonic()
@@ -164,7 +170,7 @@ class State:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process that still runs: asked to first, then killed; a run loses nothing by either."""
+    """Ends a process that still runs: asked to first, then killed; a run goes on after either."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:

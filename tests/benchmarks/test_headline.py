@@ -80,6 +80,7 @@ def test_make_pieces_of_few_minutes_come_before_long_searches(tmp_path: Path) ->
         (["baseline-1", "matrix-rate"], ["matrix-rate", "baseline-1"]),
         (["full-ours"], ["full-ours-0"]),
         (["report"], ["report-0", "report-1"]),
+        (["full-pytorch", "long"], ["full-ours-0", "full-pytorch-0", "ours-0", "long-0"]),
     ],
 )
 def test_chosen_are_rows_and_pieces_in_their_own_order(only: list[str], names: list[str], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from benchmarks.headline.pieces import DETERMINISM, MATRIX_RATE, Piece
 from benchmarks.headline.state import State
 from vlga_jax.network.spec import NetworkSpec
 
-SETTINGS = {"machine": {"gpu": "none"}, "scale": "small"}
+SETTINGS = {"gpu": "none", "scale": "small"}
 NETWORK = NetworkSpec((1, 1, 1), 3, "relu", "average", ())  # a dense layer of three products
 FLOPS = 2 * 2 * 3  # forward, and the gradient of its weights
 
@@ -47,8 +47,14 @@ def run_left(workdir: Path, name: str, accuracy: float, **final: Any) -> Piece:
 
 def done_state(workdir: Path, pieces: list[Piece], seconds: dict[str, float]) -> State:
     values = {
-        one.name: {"identity": list(one.identity), "seconds": seconds[one.name], "calls": 1, "done": True}
-        for one in pieces
+        one.name: {
+            "identity": list(one.identity),
+            "seconds": seconds[one.name],
+            "calls": 1,
+            "done": True,
+            "machine": {"processor": "any", "cores": 16 if one.name == "ours-0" else 2, "memory_gib": place},
+        }
+        for place, one in enumerate(pieces)
     }
     (workdir / "pieces.json").write_text(json.dumps({"settings": SETTINGS, "pieces": values}))
     return State(workdir, math.inf, SETTINGS)
@@ -86,6 +92,11 @@ def test_write_report_tells_of_a_final_training_that_failed(measured: dict[str, 
     words = "The final training of long, seed 0, failed after 4 epochs (a loss was not finite): its best epoch counts."
     assert words in measured["table"] and measured["table"].count("failed after") == 1
     assert [run["final_epochs"] for run in measured["runs"]["ours"]] == [9]
+
+
+def test_write_report_says_on_which_hosts_it_was_measured(measured: dict[str, Any]) -> None:
+    assert sorted(one["cores"] for one in measured["machines"]) == [2, 16]  # of equal ones one, whatever its memory
+    assert "Measured on 2 hosts with that GPU" in measured["table"]
 
 
 def test_write_report_compares_parents_by_seed(measured: dict[str, Any]) -> None:

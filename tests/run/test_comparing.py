@@ -122,15 +122,19 @@ def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
         config.strategies[name].final = ConfigDict({"learning_rate": 1e30})
     failed = r"vlga seed 0: config\.final\.learning_rate=1e\+30: final training failed .*; give a smaller one"
     told = "2 of 2 .* no table is written" if reference_too else r"1 of 2 .* comparison\.md is of the others"
+    for name in ("comparison.csv", "comparison.md"):
+        (tmp_path / name).write_text("of fewer runs, before")
     with pytest.raises(InputError, match=f"{told}.*{failed}"):
         compare(parse_comparison(config.to_dict()), tmp_path)
     assert "vlga seed 0: config.final.learning_rate" in capsys.readouterr().out
-    assert (tmp_path / "comparison.md").exists() == (not reference_too)
+    written = [(tmp_path / name).exists() for name in ("comparison.csv", "comparison.md")]
+    assert written == [not reference_too] * 2
     if not reference_too:
         table = (tmp_path / "comparison.md").read_text()
         assert (
             "**random_search** (reference)" in table and "Not in this table, nor in its adjustment of p: vlga" in table
         )
+        assert "no result and count nowhere above:\n\n- vlga seed 0: config.final.learning_rate=1e+30: final" in table
 
 
 @pytest.mark.parametrize(("any_environment", "again"), [(False, True), (True, False)])

@@ -241,21 +241,18 @@ def test_run_with_results_of_another_environment_uses_them_only_on_request(
     assert "the ledger also holds results of elsewhere" in capsys.readouterr().out
 
 
-def test_run_in_another_environment_has_none_of_the_weights_left_there(
-    copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def kept(workdir: Path) -> int:
-        return sum(path.is_dir() for path in (workdir / "weights").iterdir())
+def test_run_elsewhere_has_no_weights(copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sibling = Path(shutil.copytree(copied, copied.with_name("sibling")))
+    names = [path.name for path in (copied / "weights").iterdir() if path.is_dir()]
 
-    config, sibling = make_config(), Path(shutil.copytree(copied, copied.with_name("sibling")))
-    with laboratory.opened(config, copied, NullListener()) as lab, lab.sibling(config, sibling):
-        assert kept(copied) > 0 and kept(sibling) > 0
+    def kept(config: Any) -> list[int]:
+        with laboratory.opened(config, copied, NullListener()) as lab, lab.sibling(config, sibling) as other:
+            return [sum(map(each.evaluator.weights.has, names)) for each in (lab, other)]
+
+    assert names and kept(make_config()) == [len(names)] * 2
     monkeypatch.setattr(laboratory, "environment", lambda *_, **__: "elsewhere")
-    any_config = make_config({"fitness.any_environment": True})
-    with laboratory.opened(any_config, copied, NullListener()) as lab, lab.sibling(any_config, sibling):
-        assert kept(copied) > 0 and kept(sibling) > 0
-    with laboratory.opened(config, copied, NullListener()) as lab, lab.sibling(config, sibling):
-        assert kept(copied) == kept(sibling) == 0
+    assert kept(make_config({"fitness.any_environment": True})) == [len(names)] * 2
+    assert kept(make_config()) == [0, 0]
 
 
 def test_run_in_which_no_network_may_be_trained_is_refused_and_can_be_read_up(

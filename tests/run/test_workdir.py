@@ -81,6 +81,22 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
     )
 
 
+def test_opened_of_a_version_without_a_least_side_is_the_same_search_where_that_is_one_pixel(tmp_path: Path) -> None:
+    for name, least, config in (
+        ("run", "space", configuration()),
+        ("comparison", "base.space", {"base": configuration(), "budget": [60, "epochs"]}),
+    ):
+        old: Any = json.loads(json.dumps(config))
+        del old.get("base", old)["space"]["min_side"]
+        hold(tmp_path / name, old)
+        hold(tmp_path / name, config)
+        changed: Any = json.loads(json.dumps(config))
+        changed.get("base", changed)["space"]["min_side"] = 8
+        hold(tmp_path / f"{name} again", old)
+        with pytest.raises(InputError, match=rf"{least}\.min_side was 1, is 8"):
+            hold(tmp_path / f"{name} again", changed)
+
+
 def test_opened_of_a_version_without_fine_tuning_is_the_same_search_where_that_is_off(tmp_path: Path) -> None:
     old = configuration()
     del old["search"]["fine_tuning_rate"], old["search"]["winner_tolerance"]

@@ -21,8 +21,7 @@ from tests.training.fitting import (
 )
 from vlga_jax.network.spec import BlockSpec, ConvSpec
 from vlga_jax.training import memory
-from vlga_jax.training import programs as programs_module
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure, refusal_is_failure
+from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
 from vlga_jax.training.fit import Examples, run_epochs
 from vlga_jax.training.programs import Plan, Programs, build
 
@@ -99,41 +98,6 @@ def test_out_of_memory_of_jax_and_of_the_host_become_failures() -> None:
 def test_any_other_error_passes(error: Exception) -> None:
     with pytest.raises(type(error), match="wrong"), out_of_memory_is_failure():
         raise error
-
-
-class Refused:
-    """What JAX lowered and XLA will not compile."""
-
-    def __init__(self, code: str):
-        self._code = code
-
-    def compile(self, options: object) -> None:
-        raise jax.errors.JaxRuntimeError(f"{self._code}: no algorithm worked\nand a long explanation")
-
-
-def test_build_of_what_xla_refuses_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs_module, "lower", lambda plan: (Refused("INTERNAL"), None))
-    with pytest.raises(TrainingFailure) as failure:
-        build(PLAN)
-    assert (failure.value.status, failure.value.reason) == ("not_compiled", "INTERNAL: no algorithm worked")
-
-
-def test_build_of_what_does_not_fit_while_it_is_compiled_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs_module, "lower", lambda plan: (Refused("RESOURCE_EXHAUSTED"), None))
-    with pytest.raises(TrainingFailure) as failure:
-        build(PLAN)
-    assert failure.value.status == "out_of_memory"
-
-
-def test_build_with_an_unknown_option_is_an_error_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs_module, "lower", lambda plan: (Refused("INVALID_ARGUMENT"), None))
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID_ARGUMENT"):
-        build(PLAN)
-
-
-def test_a_programming_error_is_no_refusal() -> None:
-    with pytest.raises(ValueError, match="wrong"), refusal_is_failure():
-        raise ValueError("wrong")
 
 
 def test_run_epochs_lets_a_programming_error_pass(plan: Plan, programs: Programs) -> None:

@@ -35,25 +35,33 @@ def test_num_threads_on_one_core_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platforms", "plugin", "driver", "expected"),
+    ("surroundings", "plugin", "driver", "expected"),
     [
-        (None, True, True, True),
-        ("cuda,cpu", True, True, True),
-        ("cpu", True, True, False),
-        (None, False, True, False),
-        (None, True, False, False),
+        ({}, True, True, True),
+        ({"JAX_PLATFORMS": "cuda,cpu", "CUDA_VISIBLE_DEVICES": "1"}, True, True, True),
+        ({"JAX_PLATFORMS": "cpu"}, True, True, False),
+        ({"CUDA_VISIBLE_DEVICES": ""}, True, True, False),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, True, True, False),
+        ({}, False, True, False),
+        ({}, True, False, False),
     ],
 )
 def test_may_have_gpu_needs_a_plugin_and_a_driver_and_leave_to_use_them(
-    platforms: str | None, plugin: bool, driver: bool, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    surroundings: dict[str, str],
+    plugin: bool,
+    driver: bool,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def find_spec(name: str) -> Any:
         assert name == "jax_plugins"
         return object() if plugin else None
 
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    if platforms is not None:
-        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     control = tmp_path / "nvidiactl"
     if driver:

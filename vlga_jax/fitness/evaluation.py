@@ -159,7 +159,7 @@ class Evaluation:
 
     Attributes:
       digest: of the request.
-      status: ok; or diverged, out_of_memory, out_of_time, not_compiled, too_many_parameters, too_many_flops.
+      status: ok; or diverged, out_of_memory, out_of_time, too_many_parameters, too_many_flops.
       fitness: validation accuracy in [0, 1]; the worst, 0, unless ok.
       reason: one line, empty if ok.
       losses: mean training loss of each whole epoch.

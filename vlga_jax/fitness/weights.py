@@ -30,26 +30,23 @@ class WeightStore:
     Args:
       directory: made if missing.
       environment: what weights depend on besides their request, see `evaluation.environment`. Those left by another, or
-        by several, are deleted; None is content with all.
+        by several, are deleted when weights are first asked for or written; None is content with all.
     """
 
     def __init__(self, directory: Path, environment: str | None = None):
         self._directory = directory.resolve()
         self._directory.mkdir(parents=True, exist_ok=True)
-        left_by = self._directory / _ENVIRONMENT
-        if environment is None:
-            left_by.unlink(missing_ok=True)
-        elif not left_by.is_file() or left_by.read_text() != environment:
-            self.keep_only(())
-            left_by.write_text(environment)
+        self._environment, self._settled = environment, False
         self._checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
     def has(self, digest: str) -> bool:
         """Returns whether the weights of a request are here."""
+        self._settle()
         return (self._directory / digest).is_dir()
 
     def save(self, digest: str, variables: Variables) -> None:
         """Writes a request's weights; they are durable when this returns."""
+        self._settle()
         values = np.concatenate([np.asarray(leaf, np.float32).ravel() for leaf in jax.tree.leaves(variables)])
         self._checkpointer.save(self._directory / digest, args=ocp.args.StandardSave({_VALUES: values}), force=True)
 
@@ -73,6 +70,18 @@ class WeightStore:
         for path in self._directory.iterdir():
             if path.name not in kept and path.is_dir():
                 shutil.rmtree(path)
+
+    def _settle(self) -> None:
+        """Deletes what another environment left; not at once, because a run may still be refused."""
+        if self._settled:
+            return
+        self._settled = True
+        left_by = self._directory / _ENVIRONMENT
+        if self._environment is None:
+            left_by.unlink(missing_ok=True)
+        elif not left_by.is_file() or left_by.read_text() != self._environment:
+            self.keep_only(())
+            left_by.write_text(self._environment)
 
     def drop(self, digest: str) -> None:
         """Deletes a request's weights, if they are here."""

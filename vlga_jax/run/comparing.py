@@ -16,7 +16,7 @@ from vlga_jax.checks import InputError, knob, parse
 from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
-from vlga_jax.run.report.comparison import write_tables
+from vlga_jax.run.report.comparison import TABLES, write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.search import SearchResult
@@ -168,18 +168,20 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
                     f"{record.epochs} epochs, {time.perf_counter() - started:.1f} s",
                     flush=True,
                 )
-    if not failures:
-        _write(comparison, records, directory)
-        return records
-    told = "no table is written, for want of the reference"
     if compared.reference in {record.strategy for record in records}:
-        _write(comparison, records, directory)
+        _write(comparison, records, failures, directory)
         told = "comparison.md is of the others"
+    else:
+        for name in TABLES:
+            (directory / name).unlink(missing_ok=True)  # of fewer runs, as it was before
+        told = "no table is written, for want of the reference"
+    if not failures:
+        return records
     remedy = f"{len(failures)} of {len(records) + len(failures)} runs came to no result, {told}: {'; '.join(failures)}"
     raise InputError("workdir", str(directory), remedy)
 
 
-def _write(comparison: Comparison, records: Sequence[RunRecord], directory: Path) -> None:
+def _write(comparison: Comparison, records: Sequence[RunRecord], failures: Sequence[str], directory: Path) -> None:
     """Tables and figures of the runs there are."""
     compared = comparison.compare
     budget, unit = compared.budget
@@ -191,6 +193,7 @@ def _write(comparison: Comparison, records: Sequence[RunRecord], directory: Path
         unit=unit,
         reference=compared.reference,
         left_out=(*comparison.left_out, *sorted(without)),
+        failures=failures,
     )
     write_comparison_figures(
         records,

@@ -271,9 +271,11 @@ class _Checkpoints:
         return TrainState(**arrays["state"]), arrays["best"], progress
 
     def close(self) -> None:
-        if self._unsaved is not None:
-            self._save(*self._unsaved)
-        self._manager.close()
+        try:
+            if self._unsaved is not None:
+                self._save(*self._unsaved)
+        finally:
+            self._manager.close()
 
 
 def _joined(first: Examples, second: Examples) -> Examples:

@@ -24,7 +24,12 @@ FREE = (
 )
 _FINGERPRINT = "data_fingerprint"
 # Fields that configurations did not always have, off.
-_LATER = {"search.fine_tuning_rate": 0.0, "search.winner_tolerance": 0.0, "space.min_side": 1}
+_LATER = {
+    "search.fine_tuning_rate": 0.0,
+    "search.winner_tolerance": 0.0,
+    "space.min_side": 1,
+    "base.space.min_side": 1,  # of a comparison
+}
 MAY_GROW = (
     "search.num_phases",
     "search.num_generations",

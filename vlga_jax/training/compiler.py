@@ -1,12 +1,13 @@
 """What XLA is told about compiling networks. `docs/performance.md` has the figures behind it."""
 
 import functools
-import warnings
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax._src.config import persistent_cache_min_compile_time_secs  # for one thread; JAX has no public way
 
 # A train step is compiled in a sixth less processor time, and as fast; evaluation likewise.
 _CPU = {"xla_backend_optimization_level": 1}
@@ -17,7 +18,26 @@ _ONEDNN = {
 }
 # From here on what oneDNN saves of a training outweighs that JAX's compilation cache cannot hold programs that call it.
 _WORTH_FLOPS = 4e10
-warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry for .*: MemoryError")
+
+
+def compiled(lowered: Any, layers: str, flops: float) -> Any:
+    """Returns one of a network's programs, compiled for this backend.
+
+    Args:
+      lowered: by JAX.
+      layers, flops: as for `options`.
+    """
+    own = options(layers, flops)
+    return _compiled_uncached(lowered, own) if _ONEDNN.keys() <= own.keys() else lowered.compile(own)
+
+
+def _compiled_uncached(lowered: Any, own: dict[str, Any]) -> Any:
+    """JAX's cache cannot hold a program that calls oneDNN, and trying to leaves its code in memory for ever.
+
+    Some hundreds of networks would take all the mappings that Linux allows a process.
+    """
+    with persistent_cache_min_compile_time_secs(math.inf):
+        return lowered.compile(own)
 
 
 def options(layers: str, flops: float) -> dict[str, Any]:
@@ -40,7 +60,7 @@ def has_onednn() -> bool:
     )
     images, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 8), (3, 3, 8, 8)))
     try:
-        compiled = jax.jit(convolve).lower(images, kernel).compile(_CPU | _ONEDNN)
+        program = _compiled_uncached(jax.jit(convolve).lower(images, kernel), _CPU | _ONEDNN)
     except jax.errors.JaxRuntimeError:  # an older or newer jaxlib, which has no such options
         return False
-    return "__onednn$convolution" in (compiled.as_text() or "")
+    return "__onednn$convolution" in (program.as_text() or "")

@@ -7,7 +7,7 @@ import jax
 
 
 class TrainingFailure(Exception):
-    """A network that cannot be trained as asked: `status` is diverged, out_of_memory, out_of_time or not_compiled."""
+    """A network that cannot be trained as asked: `status` is diverged, out_of_memory or out_of_time."""
 
     def __init__(self, status: str, reason: str):
         self.status, self.reason = status, reason
@@ -24,18 +24,3 @@ def out_of_memory_is_failure() -> Iterator[None]:
             reason = str(error) or type(error).__name__  # the interpreter's own MemoryError says nothing
             raise TrainingFailure("out_of_memory", reason.splitlines()[0][:200]) from error
         raise
-
-
-@contextlib.contextmanager
-def refusal_is_failure() -> Iterator[None]:
-    """Within it, a program that XLA will not compile raises `TrainingFailure`: other networks may do better.
-
-    Running out of memory passes, and so does a wrong argument, as an option that this jaxlib does not know: it would
-    be wrong for every network.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if any(code in str(error) for code in ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")):
-            raise
-        raise TrainingFailure("not_compiled", str(error).splitlines()[0][:200]) from error

@@ -33,6 +33,7 @@ def num_cores() -> int:
 
 def may_have_gpu() -> bool:
     """Returns whether JAX may find a GPU here: its plugin and a driver are there. JAX itself would begin to use it."""
-    if os.environ.get("JAX_PLATFORMS") == "cpu" or importlib.util.find_spec("jax_plugins") is None:
+    hidden = os.environ.get("JAX_PLATFORMS") == "cpu" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or importlib.util.find_spec("jax_plugins") is None:
         return False
     return any(file.exists() for file in _GPU_FILES)

@@ -17,7 +17,7 @@ from vlga_jax.network.spec import NetworkSpec, count_flops
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure, refusal_is_failure
+from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
 from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
     EVAL_BATCH_SIZE,
@@ -134,20 +134,19 @@ def build(plan: Plan) -> Programs:
     """Returns the plan's programs, compiled ahead of time; may run in a thread.
 
     Raises:
-      TrainingFailure: the programs, or the state alone, need more memory than there is, or XLA will not compile them.
+      TrainingFailure: the programs, or the state alone, need more memory than there is.
     """
     started = time.perf_counter()
-    with out_of_memory_is_failure(), refusal_is_failure():
+    with out_of_memory_is_failure():
         lowered_train, lowered_evaluate = lower(plan)
-        options = compiler.options(plan.layers, plan.flops)
-        train = lowered_train.compile(options)
+        train = compiler.compiled(lowered_train, plan.layers, plan.flops)
         num_bytes = memory.program_bytes(train)
         if plan.packing is not None:
             update = _update_of(plan, plan.packing)
             num_bytes += memory.program_bytes(update)  # as if at once: weights and their gradients count twice
             train = PackedStep(train, update)
         _require(num_bytes, "its training needs")
-        evaluate = lowered_evaluate.compile(options)
+        evaluate = compiler.compiled(lowered_evaluate, plan.layers, plan.flops)
         _require(memory.program_bytes(evaluate), "its evaluation needs")
         # Not timed as training.
         epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)

@@ -14,7 +14,7 @@ from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import ConvSpec
 from vlga_jax.training import memory
-from vlga_jax.training.features import PhaseData, PrefixFeatures
+from vlga_jax.training.features import PhaseData
 from vlga_jax.training.programs import Plan, Programs, build
 
 
@@ -158,28 +158,6 @@ def test_run_of_a_network_that_does_not_fit_fails_and_the_next_is_trained(
     assert (failed.evaluation.status, failed.evaluation.fitness, failed.variables) == ("out_of_memory", 0.0, None)
     assert "GB" in failed.evaluation.reason
     assert {three[0].digest: bits(fine)} == expected
-
-
-def test_run_of_an_heir_whose_features_do_not_fit_fails_and_the_next_is_trained(
-    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parent = make_request()
-    heirs = [make_request(heir_of=parent), make_request(heir_of=parent, block={"pool": None})]
-    expected = answers(open_executor(), heirs[1:], ancestor_of(open_executor(), parent))
-    compute, calls = PrefixFeatures.of, iter(range(2))
-
-    def out_of_memory_once(self: PrefixFeatures, *arguments: Any) -> PhaseData:
-        if next(calls) == 0:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate")
-        return compute(self, *arguments)
-
-    executor = open_executor()
-    ancestor = ancestor_of(executor, parent)
-    monkeypatch.setattr(PrefixFeatures, "of", out_of_memory_once)
-    failed, fine = executor.run(heirs, lambda _: ancestor)
-    assert (failed.evaluation.status, failed.variables) == ("out_of_memory", None)
-    assert "while trying to allocate" in failed.evaluation.reason
-    assert {heirs[1].digest: bits(fine)} == expected
 
 
 def test_run_of_heirs_compiles_for_where_their_features_will_lie(

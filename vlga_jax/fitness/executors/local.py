@@ -221,14 +221,14 @@ class LocalExecutor:
         return self._programs[plan]
 
     def _train(self, request: Request, ancestor: Ancestor | None, limit_time: bool) -> Trained:
+        with self._timed("features"):
+            data = self._data_of(request, ancestor)
+        plan = self._plan(request)
         compile_seconds, started = 0.0, time.perf_counter()
         paused = self._paused.pop(request.trajectory, None)
         losses = list(paused.losses) if paused is not None else []
         before = paused.train_seconds if paused is not None else 0.0
         try:
-            with self._timed("features"), out_of_memory_is_failure():
-                data = self._data_of(request, ancestor)
-            plan = self._plan(request)
             with self._timed("waiting"):
                 programs = self._submit(plan).result()
             compile_seconds = programs.compile_seconds if plan in self._uncharged else 0.0  # others share them

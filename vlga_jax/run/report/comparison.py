@@ -24,6 +24,7 @@ from vlga_jax.run.report.statistics import (
     repeat_interval,
 )
 
+TABLES = ("comparison.csv", "comparison.md")  # files
 COLUMNS = (
     "strategy",
     "seed",
@@ -45,6 +46,7 @@ def write_tables(
     unit: Unit,
     reference: str = "vlga",
     left_out: Sequence[str] = (),
+    failures: Sequence[str] = (),
 ) -> list[Path]:
     """Returns the files written: comparison.csv and comparison.md.
 
@@ -54,6 +56,7 @@ def write_tables(
       budget: what each run could spend, in `unit`.
       reference: the strategy that the others are compared with.
       left_out: strategies that belong to the comparison and are not among these runs.
+      failures: which runs came to no result, and why.
 
     Raises:
       ValueError: there are no runs, or one cannot be compared.
@@ -61,14 +64,18 @@ def write_tables(
     """
     groups = ranked(records, reference)
     directory.mkdir(parents=True, exist_ok=True)
+    table, text = TABLES
     contents = {
-        "comparison.csv": _to_csv(groups),
-        "comparison.md": _to_markdown(groups, budget=budget, unit=unit, reference=reference),
+        table: _to_csv(groups),
+        text: _to_markdown(groups, budget=budget, unit=unit, reference=reference),
     }
     if left_out:
-        contents["comparison.md"] += f"\nNot in this table, nor in its adjustment of p: {', '.join(left_out)}.\n"
-    for name, text in contents.items():
-        write_atomically(directory / name, text)
+        contents[text] += f"\nNot in this table, nor in its adjustment of p: {', '.join(left_out)}.\n"
+    if failures:
+        told = "\n".join(f"- {failure}" for failure in failures)
+        contents[text] += f"\nRuns that came to no result and count nowhere above:\n\n{told}\n"
+    for name, content in contents.items():
+        write_atomically(directory / name, content)
     return [directory / name for name in contents]
 
 
