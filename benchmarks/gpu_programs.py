@@ -70,11 +70,11 @@ def _measure(arguments: flags.FlagValues) -> int:
     configure_backend(config, keep_memory=False)
     jax.config.update("jax_platforms", "cpu")  # no GPU is looked for
     jax.config.update("jax_enable_compilation_cache", False)
-    mesh = _mesh()
-    plans = [*_searched(arguments.networks), *_final(config, arguments.blocks)]
+    mesh = make_mesh()
+    plans = [*searched(arguments.networks), *_final(config, arguments.blocks)]
     # Layers and kernels are chosen by the backend that JAX says it has, and compiled for the mesh that is set.
     backend = mock.patch.object(jax, "default_backend", return_value="gpu")
-    limit = mock.patch.object(memory, "total_bytes", return_value=_memory_bytes())
+    limit = mock.patch.object(memory, "total_bytes", return_value=device_memory_bytes())
     with backend, limit, jax.set_mesh(mesh):
         programs = [_compiled(name, plan) for name, plan in plans]
     print("\n".join(_table(programs)))
@@ -91,7 +91,12 @@ def _measure(arguments: flags.FlagValues) -> int:
     return 1 if any(program["refused"] for program in programs) else 0
 
 
-def _mesh() -> jax.sharding.Mesh:
+def make_mesh() -> jax.sharding.Mesh:
+    """Returns an H100 that is not there, to compile for.
+
+    Raises:
+      InputError: JAX here has no CUDA.
+    """
     try:
         target = topologies.get_topology_desc(platform="cuda", target_config=_TARGET.read_text(), topology="1x1x1")
     except NotImplementedError as error:
@@ -100,13 +105,14 @@ def _mesh() -> jax.sharding.Mesh:
     return topologies.make_mesh(target, (1,), ("device",))
 
 
-def _memory_bytes() -> int:
+def device_memory_bytes() -> int:
+    """Returns the memory of an H100."""
     size = re.search(r"device_memory_size: (\d+)", _TARGET.read_text())
     assert size is not None, "stands in the file"
     return int(size[1])
 
 
-def _searched(num_networks: int) -> Iterator[tuple[str, Plan]]:
+def searched(num_networks: int) -> Iterator[tuple[str, Plan]]:
     """The fitness trainings of the full workload: of images in its first phase, of a prefix's features afterwards."""
     workload = WORKLOADS["full"]
     config = parse_config(workload.config().to_dict())

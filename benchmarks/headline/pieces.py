@@ -262,9 +262,8 @@ class _Bench:
         if pytorch:
             variant = f"--variant={'bf16' if self._scale.precision == 'bfloat16' else 'eager'}"
             rival = (pytorch, str(_PEERS / "pytorch.py"), variant, f"--job={job}", f"--json={theirs}")
-            identity = (variant, *identity)
-            name = f"full-pytorch-{number}"
-            pieces.append(Piece(name, rival, identity, theirs, needs, self._write_job, after="full-ours-0"))
+            name, given = f"full-pytorch-{number}", (variant, *identity)
+            pieces.append(Piece(name, rival, given, theirs, needs, self._write_job, after="full-ours-0"))
         return pieces
 
     def _draw(self) -> None:

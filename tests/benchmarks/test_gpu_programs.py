@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from jax.experimental import topologies
 
-from benchmarks import gpu_programs
+from benchmarks import compile_threads, gpu_programs
 from benchmarks.workloads import WORKLOADS
 from experiments import cifar10
 from vlga_jax.run.laboratory import parse_config
@@ -140,3 +141,29 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_compiled(
     for out in (tmp_path / "missing" / "out.json", tmp_path):
         assert gpu_programs.main(["", f"--json={out}"]) == 2
         assert "--json" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cpu")
+@pytest.mark.parametrize(("flags", "shared"), [([], 0), (["--one_arena"], 1)])
+def test_compile_threads_compiles_every_network_but_the_first_in_threads(
+    flags: list[str], shared: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads: list[bool] = []
+
+    def watched(plan: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return as_if_on_a_gpu(plan)
+
+    arenas: list[None] = []
+    monkeypatch.setattr(compile_threads, "lower", watched)
+    monkeypatch.setattr(compile_threads, "configure_backend", lambda config, *, keep_memory: None)
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: arenas.append(None))
+    assert compile_threads.main(["", "--threads=2", *flags]) == 0
+    assert threads == [True, *[False] * 5] and len(arenas) == shared
+    assert capsys.readouterr().out.startswith("5 networks in 2 threads: ")
+
+
+def test_compile_threads_of_no_thread_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_threads.main(["", "--threads=0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "threads" in said and said.count("\n") == 1

@@ -1,0 +1,66 @@
+"""Says how long threads take that compile for an NVIDIA H100 at the same time, without one.
+
+    python -m benchmarks.compile_threads --threads=2
+
+in a Python that has JAX with CUDA (`make gpu-programs` makes `.venv-cuda`). Fourteen networks of the full workload are
+compiled: with --one_arena as they were until 28 November 2026, when all threads shared one of malloc's arenas.
+"""
+
+import resource
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
+
+import jax
+from absl import flags
+
+from benchmarks.command_line import run_command
+from benchmarks.gpu_programs import device_memory_bytes, make_mesh, searched
+from experiments import cifar10
+from vlga_jax.config import configure_backend
+from vlga_jax.run.laboratory import parse_config
+from vlga_jax.training import memory
+from vlga_jax.training.programs import Plan, lower
+
+
+def _flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_integer("threads", 2, "That compile.", lower_bound=1, flag_values=values)
+    flags.DEFINE_bool("one_arena", False, "Whether they share one of malloc's arenas.", flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit code: 0, or 2 after one line that says what was wrong with the input."""
+    return run_command(argv, __doc__, _flags(), _measure)
+
+
+def _measure(arguments: flags.FlagValues) -> int:
+    if arguments.one_arena:
+        memory.keep_freed_memory()
+    configure_backend(parse_config(cifar10.get_config().to_dict()), keep_memory=False)
+    jax.config.update("jax_platforms", "cpu")  # no GPU is looked for
+    jax.config.update("jax_enable_compilation_cache", False)
+    mesh = make_mesh()
+
+    def compiled(plan: Plan) -> None:
+        with jax.set_mesh(mesh):  # of this thread
+            for lowered in lower(plan):
+                lowered.compile()
+
+    backend = mock.patch.object(jax, "default_backend", return_value="gpu")
+    limit = mock.patch.object(memory, "total_bytes", return_value=device_memory_bytes())
+    with backend, limit, ThreadPoolExecutor(arguments.threads) as pool:
+        first, *plans = (plan for _, plan in searched(3))
+        compiled(first)  # the first pays for what all need
+        waits, started = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.perf_counter()
+        list(pool.map(compiled, plans))
+        seconds = time.perf_counter() - started
+    waits = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - waits
+    print(f"{len(plans)} networks in {arguments.threads} threads: {seconds:.1f} s, threads waited {waits} times")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
