@@ -3,7 +3,8 @@
     python -m benchmarks.compile_threads --threads=2
 
 in a Python that has JAX with CUDA (`make gpu-programs` makes `.venv-cuda`). Fourteen networks of the full workload are
-compiled: with --one_arena as they were until 28 November 2026, when all threads shared one of malloc's arenas.
+compiled; with --keep_freed_memory as until 28 November 2026, when a GPU's processes kept freed memory as a CPU's do and
+all threads shared one of malloc's arenas. MALLOC_ARENA_MAX=1 in the environment does that alone, with glibc.
 """
 
 import resource
@@ -27,7 +28,7 @@ from vlga_jax.training.programs import Plan, lower
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_integer("threads", 2, "That compile.", lower_bound=1, flag_values=values)
-    flags.DEFINE_bool("one_arena", False, "Whether they share one of malloc's arenas.", flag_values=values)
+    flags.DEFINE_bool("keep_freed_memory", False, "See vlga_jax/training/memory.py.", flag_values=values)
     return values
 
 
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 def _measure(arguments: flags.FlagValues) -> int:
-    if arguments.one_arena:
+    if arguments.keep_freed_memory:
         memory.keep_freed_memory()
     configure_backend(parse_config(cifar10.get_config().to_dict()), keep_memory=False)
     jax.config.update("jax_platforms", "cpu")  # no GPU is looked for

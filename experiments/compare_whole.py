@@ -3,8 +3,7 @@
 python -m vlga_jax.compare --config=experiments/compare_whole.py --seeds=5 --workdir=runs/compare_whole \
   --config.base.data.dir=data/tfds
 
-Epochs, not seconds, because on a GPU they are what a search of few images takes little of: compiling, which is as long
-for a large network's epoch as for a small one's, takes most.
+Seconds would be another comparison: on two cores a whole network's epoch takes several times as long.
 """
 
 from ml_collections import ConfigDict

@@ -47,7 +47,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_float("minutes", 8.0, about, lower_bound=0.0, flag_values=values)
     about = "Of CIFAR-10: tfds' own or decoded parts (npz); empty is the usual place beside a checkout."
     flags.DEFINE_string("data_dir", "", about, flag_values=values)
-    about = "Rows or pieces to measure in this call, as in ours,full-ours; empty is all, in the order worth having."
+    about = "Rows or pieces to measure in this call, and what they need, as in ours,full-ours; empty is all."
     flags.DEFINE_list("only", [], about, flag_values=values)
     return values
 

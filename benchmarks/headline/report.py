@@ -65,9 +65,9 @@ def write_report(
 
 
 def _machines(state: State, done: Iterable[str]) -> list[dict[str, Any]]:
-    """The different ones that pieces ran on: hosts may differ where the GPU does not, and one's memory may grow."""
-    found = {(one["processor"], one["cores"]): one for one in map(state.machine, done)}
-    return list(found.values())
+    """The different kinds that pieces ran on: hosts may differ where the GPU does not, and one's memory may grow."""
+    every = (one for name in done for one in state.machines(name))
+    return list({(one["processor"], one["cores"]): one for one in every}.values())
 
 
 def _is_of(row: Row, name: str) -> bool:
@@ -222,7 +222,7 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
                 words = f"failed after {run['final_epochs']} epochs ({run['final_failure']}): its best epoch counts"
                 said.append(f"**The final training of {name}, seed {run['seed']}, {words}.**")
     if len(result["machines"]) > 1:
-        said.append(f"Measured on {len(result['machines'])} hosts with that GPU: their seconds may differ.")
+        said.append(f"Measured on {len(result['machines'])} kinds of host with that GPU: their seconds may differ.")
     if result["not_measured"]:
         said.append(f"Not measured yet: {', '.join(one['piece'] for one in result['not_measured'])}.")
     return ["", *said] if said else []

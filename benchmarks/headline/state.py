@@ -86,9 +86,9 @@ class State:
         """Returns how many processes a piece took: more than one if it was interrupted."""
         return self._pieces[name]["calls"]
 
-    def machine(self, name: str) -> dict[str, Any]:
-        """Returns what a piece ran on, in its last call."""
-        return self._pieces[name]["machine"]
+    def machines(self, name: str) -> list[dict[str, Any]]:
+        """Returns what a piece ran on, in all its calls; nothing is known of those before this was noted."""
+        return self._pieces[name].get("machines", [])
 
     def needs(self, piece: Piece) -> float:
         """Returns how many seconds must be left for a piece to start: more than it was cut short after, if it was."""
@@ -98,17 +98,20 @@ class State:
     def run(self, pieces: Sequence[Piece]) -> None:
         """Runs what is not done until the time is up: in order, what failed before at the end.
 
-        What needs longer than is left waits for another call.
+        What needs longer than is left, or another piece that is not there yet, waits for another call.
         """
         left = [piece for piece in pieces if not self.is_done(piece)]
         for piece in sorted(left, key=lambda piece: self._pieces.get(piece.name, {}).get("failed", False)):
-            if self._deadline - time.monotonic() < self.needs(piece):
+            if self._deadline - time.monotonic() < self.needs(piece) or not self._may_start(piece):
                 continue
             try:
                 piece.prepare()
             except FileNotFoundError:
                 continue  # it needs what another piece makes, which is not there yet
             self._run(piece)
+
+    def _may_start(self, piece: Piece) -> bool:
+        return not piece.after or self._pieces.get(piece.after, {}).get("done", False)
 
     def _run(self, piece: Piece) -> None:
         known = self._pieces.get(piece.name)
@@ -117,7 +120,8 @@ class State:
             piece.done.unlink(missing_ok=True)
             shutil.rmtree(self._cache_of(piece), ignore_errors=True)
         self._pieces[piece.name] = known
-        known["machine"] = machine()
+        if (here := machine()) not in (there := known.setdefault("machines", [])):
+            there.append(here)
         known["calls"] += 1
         self._keep()
         left = self._deadline - time.monotonic()

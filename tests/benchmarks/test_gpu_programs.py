@@ -144,9 +144,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_compiled(
 
 
 @pytest.mark.usefixtures("cpu")
-@pytest.mark.parametrize(("flags", "shared"), [([], 0), (["--one_arena"], 1)])
+@pytest.mark.parametrize(("flags", "kept"), [([], 0), (["--keep_freed_memory"], 1)])
 def test_compile_threads_compiles_every_network_but_the_first_in_threads(
-    flags: list[str], shared: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    flags: list[str], kept: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads: list[bool] = []
 
@@ -154,12 +154,12 @@ def test_compile_threads_compiles_every_network_but_the_first_in_threads(
         threads.append(threading.current_thread() is threading.main_thread())
         return as_if_on_a_gpu(plan)
 
-    arenas: list[None] = []
+    keeping: list[None] = []
     monkeypatch.setattr(compile_threads, "lower", watched)
     monkeypatch.setattr(compile_threads, "configure_backend", lambda config, *, keep_memory: None)
-    monkeypatch.setattr(memory, "keep_freed_memory", lambda: arenas.append(None))
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: keeping.append(None))
     assert compile_threads.main(["", "--threads=2", *flags]) == 0
-    assert threads == [True, *[False] * 5] and len(arenas) == shared
+    assert threads == [True, *[False] * 5] and len(keeping) == kept
     assert capsys.readouterr().out.startswith("5 networks in 2 threads: ")
 
 

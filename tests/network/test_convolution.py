@@ -52,7 +52,7 @@ def differences(pairs: list[tuple[Any, ...]]) -> np.ndarray:
     by_lax = jax.jit(all_of(plain)).lower(arrays).compile({"xla_backend_optimization_level": 0})
     expected = jax.device_get(by_lax(arrays))
     lowered = jax.jit(all_of(ours)).lower(arrays)
-    found = [jax.device_get(lowered.compile(compiler.options("tuned", flops))(arrays)) for flops in (0, math.inf)]
+    found = [jax.device_get(compiler.compiled(lowered, "tuned", flops)(arrays)) for flops in (0, math.inf)]
     return np.array(
         [
             [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(*row, strict=True)]

@@ -124,11 +124,12 @@ def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
     told = "2 of 2 .* no table is written" if reference_too else r"1 of 2 .* comparison\.md is of the others"
     for name in ("comparison.csv", "comparison.md"):
         (tmp_path / name).write_text("of fewer runs, before")
+    (tmp_path / "figures").mkdir()
     with pytest.raises(InputError, match=f"{told}.*{failed}"):
         compare(parse_comparison(config.to_dict()), tmp_path)
     assert "vlga seed 0: config.final.learning_rate" in capsys.readouterr().out
     written = [(tmp_path / name).exists() for name in ("comparison.csv", "comparison.md")]
-    assert written == [not reference_too] * 2
+    assert written == [not reference_too] * 2 and (tmp_path / "figures").exists() == (not reference_too)
     if not reference_too:
         table = (tmp_path / "comparison.md").read_text()
         assert (

@@ -6,6 +6,7 @@ A comparison is resumed like a run: what the ledger knows is not trained again, 
 import dataclasses
 import json
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -174,6 +175,7 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
     else:
         for name in TABLES:
             (directory / name).unlink(missing_ok=True)  # of fewer runs, as it was before
+        shutil.rmtree(directory / "figures", ignore_errors=True)
         told = "no table is written, for want of the reference"
     if not failures:
         return records
