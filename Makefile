@@ -155,6 +155,8 @@ if ! $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -r
   echo "Check network and disk space and run make again, or try another Python: make test PYTHON=python3.12" >&2
   exit 2
 fi
+# On all cores, which pip does not; at the first import it would be left out where PYTHONDONTWRITEBYTECODE is set, as in containers.
+$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true
 echo "$$stamp" > $(VENV)/installed
 endef
 
