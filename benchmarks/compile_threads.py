@@ -11,15 +11,13 @@ import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
 
 import jax
 from absl import flags
 
 from benchmarks.command_line import run_command
-from benchmarks.gpu_programs import device_memory_bytes, make_mesh, searched
+from benchmarks.gpu_programs import absent_h100, searched
 from experiments import cifar10
-from vlga_jax.config import configure_backend
 from vlga_jax.run.laboratory import parse_config
 from vlga_jax.training import memory
 from vlga_jax.training.programs import Plan, lower
@@ -40,19 +38,14 @@ def main(argv: list[str]) -> int:
 def _measure(arguments: flags.FlagValues) -> int:
     if arguments.keep_freed_memory:
         memory.keep_freed_memory()
-    configure_backend(parse_config(cifar10.get_config().to_dict()), keep_memory=False)
-    jax.config.update("jax_platforms", "cpu")  # no GPU is looked for
-    jax.config.update("jax_enable_compilation_cache", False)
-    mesh = make_mesh()
+    config = parse_config(cifar10.get_config().to_dict())
+    with absent_h100(config) as mesh, ThreadPoolExecutor(arguments.threads) as pool:
 
-    def compiled(plan: Plan) -> None:
-        with jax.set_mesh(mesh):  # of this thread
-            for lowered in lower(plan):
-                lowered.compile()
+        def compiled(plan: Plan) -> None:
+            with jax.set_mesh(mesh):  # of this thread
+                for lowered in lower(plan):
+                    lowered.compile()
 
-    backend = mock.patch.object(jax, "default_backend", return_value="gpu")
-    limit = mock.patch.object(memory, "total_bytes", return_value=device_memory_bytes())
-    with backend, limit, ThreadPoolExecutor(arguments.threads) as pool:
         first, *plans = (plan for _, plan in searched(3))
         compiled(first)  # the first pays for what all need
         waits, started = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.perf_counter()

@@ -10,6 +10,7 @@ inherits the first of the one before it.
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -67,15 +68,8 @@ def _measure(arguments: flags.FlagValues) -> int:
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise InputError("--json", str(out), "must name a file in a directory that exists")
     config = parse_config(cifar10.get_config().to_dict())
-    configure_backend(config, keep_memory=False)
-    jax.config.update("jax_platforms", "cpu")  # no GPU is looked for
-    jax.config.update("jax_enable_compilation_cache", False)
-    mesh = make_mesh()
-    plans = [*searched(arguments.networks), *_final(config, arguments.blocks)]
-    # Layers and kernels are chosen by the backend that JAX says it has, and compiled for the mesh that is set.
-    backend = mock.patch.object(jax, "default_backend", return_value="gpu")
-    limit = mock.patch.object(memory, "total_bytes", return_value=device_memory_bytes())
-    with backend, limit, jax.set_mesh(mesh):
+    with absent_h100(config) as mesh, jax.set_mesh(mesh):
+        plans = [*searched(arguments.networks), *_final(config, arguments.blocks)]
         programs = [_compiled(name, plan) for name, plan in plans]
     print("\n".join(_table(programs)))
     if out is not None:
@@ -91,12 +85,28 @@ def _measure(arguments: flags.FlagValues) -> int:
     return 1 if any(program["refused"] for program in programs) else 0
 
 
-def make_mesh() -> jax.sharding.Mesh:
-    """Returns an H100 that is not there, to compile for.
+@contextlib.contextmanager
+def absent_h100(config: RunConfig) -> Iterator[jax.sharding.Mesh]:
+    """Within it programs are those of an H100 that is not there; its mesh, which threads that compile must set.
+
+    Args:
+      config: whose flags XLA is given.
 
     Raises:
       InputError: JAX here has no CUDA.
     """
+    configure_backend(config, keep_memory=False)
+    jax.config.update("jax_platforms", "cpu")  # no GPU is looked for
+    jax.config.update("jax_enable_compilation_cache", False)
+    mesh = _mesh()
+    # Layers and kernels are chosen by the backend that JAX says it has, and compiled for the mesh that is set.
+    backend = mock.patch.object(jax, "default_backend", return_value="gpu")
+    limit = mock.patch.object(memory, "total_bytes", return_value=_memory_bytes())
+    with backend, limit:
+        yield mesh
+
+
+def _mesh() -> jax.sharding.Mesh:
     try:
         target = topologies.get_topology_desc(platform="cuda", target_config=_TARGET.read_text(), topology="1x1x1")
     except NotImplementedError as error:
@@ -105,8 +115,7 @@ def make_mesh() -> jax.sharding.Mesh:
     return topologies.make_mesh(target, (1,), ("device",))
 
 
-def device_memory_bytes() -> int:
-    """Returns the memory of an H100."""
+def _memory_bytes() -> int:
     size = re.search(r"device_memory_size: (\d+)", _TARGET.read_text())
     assert size is not None, "stands in the file"
     return int(size[1])

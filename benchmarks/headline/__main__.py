@@ -92,14 +92,13 @@ def _measure(arguments: flags.FlagValues) -> int:
 
 def _chosen(pieces: list[Piece], only: list[str]) -> list[Piece]:
     """The pieces that are named, by their own names or by their rows', and what those come after."""
-    names = {piece.name: {piece.name, piece.name.rpartition("-")[0]} for piece in pieces}
-    known = sorted(set().union(*names.values()) - {""})
+    known = sorted({name for piece in pieces for name in (piece.name, piece.row)})
     for wanted in only:
         if wanted not in known:
             raise InputError("--only", wanted, f"is no row or piece; they are {', '.join(known)}")
-    chosen = {piece.name for piece in pieces if not only or names[piece.name] & set(only)}
-    chosen |= {piece.after for piece in pieces if piece.name in chosen}
-    return [piece for piece in pieces if piece.name in chosen]
+    named = [piece for piece in pieces if not only or piece.name in only or piece.row in only]
+    needed = {piece.after for piece in named}
+    return [piece for piece in pieces if piece in named or piece.done in needed]
 
 
 def _settings(scale: str, images: str, *, whole: bool) -> dict[str, Any]:

@@ -147,7 +147,7 @@ class Piece:
       done: a file that is there once it is complete.
       needs_seconds: without a break; 0 if it goes on where it was stopped.
       prepare: called before it starts.
-      after: the name of a piece that must be there before; empty is none.
+      after: a file of another piece that must be there before.
     """
 
     name: str
@@ -156,10 +156,16 @@ class Piece:
     done: Path
     needs_seconds: float = 0.0
     prepare: Callable[[], None] = lambda: None
-    after: str = ""
+    after: Path | None = None
+
+    @property
+    def row(self) -> str:
+        """Its name without the seed or number at the end."""
+        return self.name.rpartition("-")[0]
 
 
 MATRIX_RATE = "matrix-rate"
+_RUN_DONE = "timing.json"  # of a run's directory
 
 
 def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) -> list[Piece]:
@@ -213,14 +219,15 @@ def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> 
     }
     says = (f"--config=experiments/{row.experiment}.py", *_overrides(fields))
     here = {"data.name": data.name, "data.dir": data.dir, "tracking.progress": "plain"}
-    known = f"{row.known_from}-{seed}" if row.known_from else ""
-    if known:
-        here["fitness.ledger"] = str(workdir / known / "ledger.sqlite")
+    known = workdir / f"{row.known_from}-{seed}" if row.known_from else None
+    if known is not None:
+        here["fitness.ledger"] = str(known / "ledger.sqlite")
     command = (sys.executable, "main.py", *says, f"--workdir={directory}", *_overrides(here))
     # What the experiment file says counts, too: it may change between two calls.
     config = read_command_line(["main.py", f"--config={_ROOT / says[0].partition('=')[2]}", *says[1:]], Path()).values
     del config["data"]["dir"], config["data"]["cache_dir"], config["tracking"]
-    return Piece(directory.name, command, (*says, digest_of(config)), directory / "timing.json", after=known)
+    after = known / _RUN_DONE if known is not None else None
+    return Piece(directory.name, command, (*says, digest_of(config)), directory / _RUN_DONE, after=after)
 
 
 def _overrides(fields: Mapping[str, str]) -> list[str]:
@@ -250,7 +257,7 @@ class _Bench:
 
     def round(self, number: int, pytorch: str) -> list[Piece]:
         """Returns the pieces of one round."""
-        ours, theirs = (self._directory / f"{name}-{number}.json" for name in ("ours", "pytorch"))
+        ours, theirs = self._ours(number), self._directory / f"pytorch-{number}.json"
         chromosomes, job = self._directory / "chromosomes.json", self._directory / "job.json"
         identity = (f"--workload={self._workload.name}", f"--precision={self._scale.precision}")
         command = (
@@ -263,8 +270,11 @@ class _Bench:
             variant = f"--variant={'bf16' if self._scale.precision == 'bfloat16' else 'eager'}"
             rival = (pytorch, str(_PEERS / "pytorch.py"), variant, f"--job={job}", f"--json={theirs}")
             name, given = f"full-pytorch-{number}", (variant, *identity)
-            pieces.append(Piece(name, rival, given, theirs, needs, self._write_job, after="full-ours-0"))
+            pieces.append(Piece(name, rival, given, theirs, needs, self._write_job, after=self._ours(0)))
         return pieces
+
+    def _ours(self, number: int) -> Path:
+        return self._directory / f"ours-{number}.json"
 
     def _draw(self) -> None:
         """The chromosomes, drawn once."""
@@ -279,7 +289,7 @@ class _Bench:
         if not images.is_file():
             write_images(images, load_training_data(parse(DataConfig, config.data.to_dict())))
         phases = complete(json.loads((self._directory / "chromosomes.json").read_text()), self._space())
-        measured: Any = json.loads((self._directory / "ours-0.json").read_text())
+        measured: Any = json.loads(self._ours(0).read_text())
         write_job(
             self._directory / "job.json", self._workload, phases, champions(measured["individuals"]), images.absolute()
         )

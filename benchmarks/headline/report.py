@@ -41,7 +41,9 @@ def write_report(
     """
     done = {piece.name: piece for piece in pieces if state.is_done(piece)}
     rate = float(done[MATRIX_RATE].done.read_text()) if MATRIX_RATE in done else None
-    runs = {row.name: [_record(state, row, done[name], rate) for name in done if _is_of(row, name)] for row in ROWS}
+    runs = {
+        row.name: [_record(state, row, piece, rate) for piece in done.values() if piece.row == row.name] for row in ROWS
+    }
     missing = [{"piece": piece.name, "command": command} for piece in pieces if piece.name not in done]
     if not pytorch:
         missing.append({"piece": "full-pytorch", "command": f"VLGA_PEER_PYTORCH=PYTHON {command}"})
@@ -68,10 +70,6 @@ def _machines(state: State, done: Iterable[str]) -> list[dict[str, Any]]:
     """The different kinds that pieces ran on: hosts may differ where the GPU does not, and one's memory may grow."""
     every = (one for name in done for one in state.machines(name))
     return list({(one["processor"], one["cores"]): one for one in every}.values())
-
-
-def _is_of(row: Row, name: str) -> bool:
-    return name.rpartition("-")[0] == row.name
 
 
 def _record(state: State, row: Row, piece: Piece, rate: float | None) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class State:
                 remedy = f"holds pieces with {name} {kept['settings'].get(name)!r}, now it is {value!r}; give another"
                 raise InputError("--workdir", str(workdir), remedy)
         self.settings, self._pieces = dict(settings), kept["pieces"]
+        self._machine = machine()
         self.failed: list[str] = []
 
     def is_done(self, piece: Piece) -> bool:
@@ -102,16 +103,11 @@ class State:
         """
         left = [piece for piece in pieces if not self.is_done(piece)]
         for piece in sorted(left, key=lambda piece: self._pieces.get(piece.name, {}).get("failed", False)):
-            if self._deadline - time.monotonic() < self.needs(piece) or not self._may_start(piece):
+            waits = piece.after is not None and not piece.after.is_file()
+            if waits or self._deadline - time.monotonic() < self.needs(piece):
                 continue
-            try:
-                piece.prepare()
-            except FileNotFoundError:
-                continue  # it needs what another piece makes, which is not there yet
+            piece.prepare()
             self._run(piece)
-
-    def _may_start(self, piece: Piece) -> bool:
-        return not piece.after or self._pieces.get(piece.after, {}).get("done", False)
 
     def _run(self, piece: Piece) -> None:
         known = self._pieces.get(piece.name)
@@ -120,8 +116,8 @@ class State:
             piece.done.unlink(missing_ok=True)
             shutil.rmtree(self._cache_of(piece), ignore_errors=True)
         self._pieces[piece.name] = known
-        if (here := machine()) not in (there := known.setdefault("machines", [])):
-            there.append(here)
+        if self._machine not in known.setdefault("machines", []):
+            known["machines"].append(self._machine)
         known["calls"] += 1
         self._keep()
         left = self._deadline - time.monotonic()

@@ -156,7 +156,6 @@ def test_compile_threads_compiles_every_network_but_the_first_in_threads(
 
     keeping: list[None] = []
     monkeypatch.setattr(compile_threads, "lower", watched)
-    monkeypatch.setattr(compile_threads, "configure_backend", lambda config, *, keep_memory: None)
     monkeypatch.setattr(memory, "keep_freed_memory", lambda: keeping.append(None))
     assert compile_threads.main(["", "--threads=2", *flags]) == 0
     assert threads == [True, *[False] * 5] and len(keeping) == kept

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.headline import state
 from benchmarks.headline.pieces import Piece
 from benchmarks.headline.state import State, opened
+from benchmarks.machine import machine
 from vlga_jax.checks import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,18 @@ def test_run_of_a_piece_runs_it_once(tmp_path: Path) -> None:
             assert held.is_done(one) and held.failed == []
             assert 0.3 < held.seconds("piece") < 30 and held.calls("piece") == 1
     assert num_runs(tmp_path) == 1
+
+
+def test_run_of_a_piece_that_needs_another_waits_until_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    first = piece(tmp_path / "first", "", name="first")
+    second = piece(tmp_path, "", name="second", after=first.done)
+    with call(tmp_path) as held:
+        held.run([second])
+        assert not held.is_done(second) and held.failed == [] and num_runs(tmp_path) == 0
+        held.run([first, second])
+        assert held.is_done(second) and num_runs(tmp_path) == 1
+        assert held.machines("second") == [machine()]
 
 
 def test_run_of_a_changed_piece_runs_it_again(tmp_path: Path) -> None:

@@ -105,20 +105,18 @@ def test_decode_of_a_pool_on_a_row_of_pixels_keeps_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "min_side", "sides"),
+    ("side", "min_side", "sides"),
     [
-        (32, 32, 1, [16, 8, 4, 2]),
-        (32, 32, 4, [16, 8, 4, 4]),
-        (32, 32, 5, [16, 8, 8, 8]),
-        (9, 9, 5, [5, 5, 5, 5]),
-        (9, 9, 6, [9, 9, 9, 9]),
-        (4, 4, 8, [4, 4, 4, 4]),
+        (32, 1, [16, 8, 4, 2]),
+        (32, 4, [16, 8, 4, 4]),
+        (32, 5, [16, 8, 8, 8]),
+        (9, 5, [5, 5, 5, 5]),
+        (9, 6, [9, 9, 9, 9]),
+        (4, 8, [4, 4, 4, 4]),
     ],
 )
-def test_decode_of_pools_leaves_maps_of_the_least_side(
-    height: int, width: int, min_side: int, sides: list[int]
-) -> None:
-    pooled = network({}, {}, {}, {}, input_shape=(height, width, 3), min_side=min_side)
+def test_decode_of_pools_leaves_maps_of_the_least_side(side: int, min_side: int, sides: list[int]) -> None:
+    pooled = network({}, {}, {}, {}, input_shape=(side, side, 3), min_side=min_side)
     assert [pooled.shape_before(block)[0] for block in range(1, 5)] == sides
     assert all(block.pool is not None for block in pooled.blocks)  # where it may not shrink the map it has stride 1
 
