@@ -11,7 +11,7 @@ from experiments import cifar10, default
 from vlga_jax.checks import parse
 from vlga_jax.fitness import evaluation
 from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request, digest_of, request_from_json
-from vlga_jax.network.modules import TUNED_REVISION
+from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import BlockSpec
 from vlga_jax.run.finish import FinalConfig
 from vlga_jax.training.processor import num_threads, processor
@@ -218,4 +218,4 @@ def test_environment_names_the_layers_and_their_revision() -> None:
     names = [
         json.loads(evaluation.environment("cached", name, deterministic=True))["layers"] for name in ("tuned", "plain")
     ]
-    assert names == [f"tuned-{TUNED_REVISION}", "plain"]
+    assert names == [f"tuned-{LAYERS_REVISION}", f"plain-{LAYERS_REVISION}"]

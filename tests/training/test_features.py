@@ -27,11 +27,11 @@ from vlga_jax.training.features import (
     to_device_if_it_fits,
 )
 from vlga_jax.training.fit import Examples
+from vlga_jax.training.programs import Plan
 
 FIRST = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(3, 3, False), True, 0.5)
 SECOND = BlockSpec(ConvSpec(5, 1, True), PoolSpec("average", 2), None, False, 0.0)
 NETWORK = NetworkSpec((5, 6, 2), 3, "elu", "average", (FIRST, SECOND))
-PARENT = dataclasses.replace(NETWORK, blocks=NETWORK.blocks[:1])
 RNG = np.random.default_rng(0)
 
 
@@ -40,6 +40,8 @@ def examples(size: int) -> Examples:
     return Examples(images, RNG.integers(0, 3, size).astype(np.int32))
 
 
+CHILD = Plan(NETWORK, PLAIN, num_frozen=1, num_train=300, input_dtype="uint8", whole_epochs=False)
+PARENT = dataclasses.replace(CHILD, spec=dataclasses.replace(NETWORK, blocks=NETWORK.blocks[:1]), num_frozen=0)
 IMAGES = PhaseData(examples(300), examples(7))  # neither a multiple of any batch
 
 
@@ -52,7 +54,7 @@ def variables() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def recomputed(variables: dict[str, Any]) -> PhaseData:
-    return PrefixFeatures(IMAGES).of("child", "parent", NETWORK, variables, 1)
+    return PrefixFeatures(IMAGES).of("child", "parent", CHILD, variables, 1)
 
 
 def inputs_and_labels(data: PhaseData) -> list[np.ndarray]:
@@ -77,7 +79,7 @@ def test_features_continued_from_the_previous_phase_have_the_same_bits(
 ) -> None:
     prefix = PrefixFeatures(IMAGES)
     prefix.of("parent", None, PARENT, variables, 0)
-    continued = prefix.of("child", "parent", NETWORK, variables, 1)
+    continued = prefix.of("child", "parent", CHILD, variables, 1)
     for one, other in zip(inputs_and_labels(continued), inputs_and_labels(recomputed), strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
 
@@ -86,7 +88,7 @@ def test_features_of_an_image_do_not_depend_on_its_batch(recomputed: PhaseData, 
     order = np.random.default_rng(1).permutation(300)[:290]
     assert isinstance(IMAGES.train.inputs, np.ndarray)
     shuffled = Examples(IMAGES.train.inputs[order], np.asarray(IMAGES.train.labels)[order])
-    features = PrefixFeatures(PhaseData(shuffled, IMAGES.validation)).of("child", "parent", NETWORK, variables, 1)
+    features = PrefixFeatures(PhaseData(shuffled, IMAGES.validation)).of("child", "parent", CHILD, variables, 1)
     np.testing.assert_array_equal(features.train.inputs, np.asarray(recomputed.train.inputs)[order])
 
 
@@ -101,7 +103,7 @@ def test_features_of_a_child_of_the_newest_prefix_use_only_its_new_block(
 ) -> None:
     prefix = PrefixFeatures(IMAGES)
     prefix.of("parent", None, PARENT, variables, 0)
-    continued = prefix.of("child", "parent", NETWORK, spoiled(variables), 1)
+    continued = prefix.of("child", "parent", CHILD, spoiled(variables), 1)
     np.testing.assert_array_equal(continued.train.inputs, recomputed.train.inputs)
 
 
@@ -111,7 +113,7 @@ def test_features_of_another_parents_child_start_from_the_images(
 ) -> None:
     prefix = PrefixFeatures(IMAGES)
     prefix.of("parent", None, PARENT, variables, 0)
-    features = prefix.of("child", ancestor, NETWORK, spoiled(variables), num_blocks)
+    features = prefix.of("child", ancestor, CHILD, spoiled(variables), num_blocks)
     assert np.isnan(features.train.inputs).all()
 
 
@@ -168,13 +170,13 @@ def test_features_lie_on_the_device_where_there_is_room(
     room(available)
     prefix = PrefixFeatures(IMAGES)
     of_parent = prefix.of("parent", None, PARENT, variables, 0)
-    of_child = prefix.of("child", "parent", NETWORK, variables, 1)
+    of_child = prefix.of("child", "parent", CHILD, variables, 1)
     assert [isinstance(each.train.inputs, jax.Array) for each in (of_parent, of_child)] == [parents, childs]
     for one, other in zip(inputs_and_labels(of_child), inputs_and_labels(recomputed), strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
     prefix = PrefixFeatures(IMAGES)
     prefix.of("parent", None, PARENT, variables, 0)
-    from_old = prefix.of("child", "parent", NETWORK, spoiled(variables), 1)
+    from_old = prefix.of("child", "parent", CHILD, spoiled(variables), 1)
     assert np.isnan(np.asarray(from_old.train.inputs)).all() != continues
 
 
@@ -186,7 +188,7 @@ def test_features_of_a_device_that_others_fill_lie_on_the_host(
 
     room(10**9)
     monkeypatch.setattr(features_module, "_with_batch", full)
-    found = PrefixFeatures(IMAGES).of("child", "parent", NETWORK, variables, 1)
+    found = PrefixFeatures(IMAGES).of("child", "parent", CHILD, variables, 1)
     assert isinstance(found.train.inputs, np.ndarray)
     np.testing.assert_array_equal(found.train.inputs, recomputed.train.inputs)
 
@@ -264,7 +266,8 @@ def test_training_on_features_gives_the_accuracies_of_training_on_images() -> No
 
 
 def test_features_in_bfloat16_are_the_rounded_ones(recomputed: PhaseData, variables: dict[str, Any]) -> None:
-    half = PrefixFeatures(IMAGES).of("child", "parent", NETWORK, variables, 1, "bfloat16")
+    plan = dataclasses.replace(CHILD, recipe=dataclasses.replace(PLAIN, precision="bfloat16"))
+    half = PrefixFeatures(IMAGES).of("child", "parent", plan, variables, 1)
     for part, exact in ((half.train, recomputed.train), (half.validation, recomputed.validation)):
         assert part.inputs.dtype == jnp.bfloat16
         largest = float(np.abs(exact.inputs).max())

@@ -1,5 +1,6 @@
 """Nothing is compiled but the programs that are meant to be: small ones for every new shape cost more than they do."""
 
+import contextlib
 import dataclasses
 import logging
 
@@ -14,6 +15,7 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training.features import PhaseData, PrefixFeatures
 from vlga_jax.training.fit import Examples, run_epochs
+from vlga_jax.training.program_cache import ProgramCache
 from vlga_jax.training.programs import Plan, build
 
 RNG = np.random.default_rng(0)
@@ -27,6 +29,10 @@ def network(channels: int) -> NetworkSpec:
     return NetworkSpec((6, 6, 1), 3, "relu", "average", (BlockSpec(conv, PoolSpec("max", 2), conv, True, 0.0),))
 
 
+def plan_of(channels: int) -> Plan:
+    return Plan(network(channels), RECIPE, num_frozen=0, num_train=300, input_dtype="uint8", whole_epochs=False)
+
+
 def compiled(caplog: pytest.LogCaptureFixture) -> set[str]:
     """The programs that JAX says it has compiled."""
     return {record.getMessage().split()[1] for record in caplog.records if record.getMessage().startswith("Compiling ")}
@@ -34,7 +40,7 @@ def compiled(caplog: pytest.LogCaptureFixture) -> set[str]:
 
 def test_training_of_another_network_compiles_nothing_between_its_programs(caplog: pytest.LogCaptureFixture) -> None:
     for channels in (37, 41):
-        plan = Plan(network(channels), RECIPE, num_frozen=0, num_train=300, input_dtype="uint8", whole_epochs=False)
+        plan = plan_of(channels)
         programs = build(plan)
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
             caplog.clear()
@@ -44,11 +50,29 @@ def test_training_of_another_network_compiles_nothing_between_its_programs(caplo
     assert compiled(caplog) == set()
 
 
-def test_features_of_another_network_compile_its_blocks_only(caplog: pytest.LogCaptureFixture) -> None:
-    for channels in (43, 47):
-        spec = network(channels)
-        variables = initialise(jax.random.key(0), spec)
-        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+def test_features_of_a_trained_network_compile_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    for channels, known in ((43, False), (47, True), (53, False)):
+        plan = plan_of(channels)
+        programs = ProgramCache(threads=1)
+        if known:
+            programs.of(plan)
+        variables = initialise(jax.random.key(0), plan.spec)
+        with jax.log_compiles(), caplog.at_level(logging.WARNING), contextlib.closing(programs):
             caplog.clear()
-            PrefixFeatures(PhaseData(EXAMPLES, EXAMPLES)).of(f"{channels}", None, spec, variables, 0)
-    assert compiled(caplog) == {"jit(_apply_block)"}
+            PrefixFeatures(PhaseData(EXAMPLES, EXAMPLES), programs.evaluation).of("", None, plan, variables, 0)
+        assert compiled(caplog) == (set() if known else {"jit(eval_step)"})
+
+
+def test_plans_evaluate_alike_whatever_decides_the_training_alone() -> None:
+    plan = plan_of(4)
+    deeper = dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, blocks=plan.spec.blocks * 2), num_frozen=1)
+    assert deeper.of_block(0).evaluates_as(plan)
+    assert not deeper.of_block(1).evaluates_as(plan) and not deeper.evaluates_as(plan)
+    faster = dataclasses.replace(plan.recipe, learning_rate=0.5)
+    assert plan.evaluates_as(dataclasses.replace(plan, recipe=faster, whole_epochs=True))
+    longer = dataclasses.replace(plan.recipe, epochs=2)  # for which the compiler may choose other kernels
+    assert not plan.evaluates_as(dataclasses.replace(plan, recipe=longer))
+    halved = dataclasses.replace(plan.recipe, precision="bfloat16")
+    assert not plan.evaluates_as(dataclasses.replace(plan, recipe=halved))
+    assert not plan.evaluates_as(dataclasses.replace(plan, input_dtype="float32"))
+    assert not plan.evaluates_as(dataclasses.replace(plan, layers="plain"))

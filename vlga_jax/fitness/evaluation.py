@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vlga_jax.checks import knob
-from vlga_jax.network.modules import TUNED_REVISION
+from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
 from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.processor import num_threads, processor
@@ -241,7 +241,7 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
     return canonical_json(
         {
             "backend": device.platform,
-            "layers": f"tuned-{TUNED_REVISION}" if layers == "tuned" else layers,
+            "layers": f"{layers}-{LAYERS_REVISION}",
             "device": processor() if on_cpu else device.device_kind,
             "deterministic": on_cpu or deterministic,
             "features": features,

@@ -16,7 +16,8 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Float, Int
-from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches
+from vlga_jax.training.step import scale_images
 
 
 def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapping[str, Any]) -> None:

@@ -1,14 +1,16 @@
 """Outputs of the frozen prefix, computed once per phase: the data set of every training in that phase.
 
-They are always computed block by block with one program a block, so continuing from the previous phase's outputs and
-starting over from the images give the same bits. In inference mode an image's features do not depend on its batch.
+They are always computed block by block, so continuing from the previous phase's outputs and starting over from the
+images give the same bits. A block's program is the evaluation of a network of this block and a head, which is what the
+phase that added it trained: where its programs are still there, nothing is compiled. In inference mode an image's
+features do not depend on its batch.
 """
 
 import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.network import transfer
-from vlga_jax.network.modules import ConvBlock
-from vlga_jax.network.spec import BlockSpec, NetworkSpec
+from vlga_jax.network.initialise import variable_shapes
+from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.shapes import Array
 from vlga_jax.training import memory
 from vlga_jax.training.fit import Examples
-from vlga_jax.training.step import EVAL_BATCH_SIZE, padded_batches, scale_images
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches
+from vlga_jax.training.programs import Plan, build_evaluation
 
 SHARE_OF_MEMORY = 0.4  # of the host's, for one phase's features; it may hold two phases'
 SHARE_OF_DEVICE = 0.7  # of an accelerator's, for all features there; the rest is for training
@@ -76,10 +79,15 @@ def _others_may_use_the_device() -> Iterator[None]:
 
 
 class PrefixFeatures:
-    """Computes a prefix's features, remembering those of the newest prefix to continue from."""
+    """Computes a prefix's features, remembering those of the newest prefix to continue from.
 
-    def __init__(self, images: PhaseData, layers: str = "tuned"):
-        self._images, self._layers = images, layers
+    Args:
+      images: of which.
+      evaluation_of: from a plan to its `Programs.evaluate`, compiled now or before.
+    """
+
+    def __init__(self, images: PhaseData, evaluation_of: Callable[[Plan], Any] = build_evaluation):
+        self._images, self._evaluation_of = images, evaluation_of
         self._digest: str | None = None
         self._num_blocks = 0
         self._features = images
@@ -88,10 +96,9 @@ class PrefixFeatures:
         self,
         digest: str,
         ancestor: str | None,
-        spec: NetworkSpec,
+        plan: Plan,
         variables: dict[str, Any],
         num_ancestor_blocks: int,
-        precision: str = "float32",
     ) -> PhaseData:
         """Returns the outputs of all blocks of a network over the training and validation images.
 
@@ -100,37 +107,39 @@ class PrefixFeatures:
         Args:
           digest: of the network's request; names its weights.
           ancestor: digest of the request whose blocks it inherited, or None.
-          spec: the whole network.
+          plan: of the whole network's training on images.
           variables: the whole network's.
           num_ancestor_blocks: how many blocks it inherited.
-          precision: of the activations.
         """
         if digest == self._digest:
             return self._features
         num_examples = len(self._images.train) + len(self._images.validation)
-        size = _feature_bytes(spec, len(spec.blocks), num_examples, precision)
+        num_blocks = len(plan.spec.blocks)
+        size = _feature_bytes(plan.spec, num_blocks, num_examples, plan.recipe.precision)
         continues = ancestor is not None and ancestor == self._digest and num_ancestor_blocks == self._num_blocks
         if isinstance(self._features.train.inputs, jax.Array):
             continues = continues and _fits_on_device(_bytes_of(self._features) + size)
         if not continues:
             self._digest, self._num_blocks, self._features = None, 0, self._images  # makes room for the new ones
-        own = (spec, variables, self._num_blocks)
-        settings = (self._layers, precision, _fits_on_device(size))
+        blocks = [self._block(plan, block, variables) for block in range(self._num_blocks, num_blocks)]
+        kind = (plan.spec.shape_before(num_blocks), plan.recipe.precision, _fits_on_device(size))
         train, validation = (
-            Examples(_outputs(*own, part.inputs, *settings), part.labels)
+            Examples(_outputs(blocks, part.inputs, *kind), part.labels)
             for part in (self._features.train, self._features.validation)
         )
-        self._digest, self._num_blocks, self._features = digest, len(spec.blocks), PhaseData(train, validation)
+        self._digest, self._num_blocks, self._features = digest, num_blocks, PhaseData(train, validation)
         return self._features
 
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _apply_block(
-    block: BlockSpec, activation: str, layers: str, precision: str, variables: dict[str, Any], inputs: Array
-) -> Array:
-    module = ConvBlock(block, activation, layers)
-    images = scale_images(inputs).astype(precision)
-    return module.apply(variables, images, train=False)  # type: ignore[return-value]
+    def _block(self, plan: Plan, block: int, variables: dict[str, Any]) -> Callable[[Any], Array]:
+        """From a batch of what goes into a block to what comes out; the head says nothing that matters."""
+        own = plan.of_block(block)
+        evaluate = self._evaluation_of(own)
+        inherited = transfer.block_variables(variables, block)
+        blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variable_shapes(own.spec)["params"]["head"])
+        params = {"block_0": inherited["params"], "head": blank}
+        batch_stats = {"block_0": inherited["batch_stats"]} if "batch_stats" in inherited else {}
+        there = jax.device_put((params, batch_stats))
+        return lambda inputs: evaluate(*there, inputs).outputs
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -139,23 +148,20 @@ def _with_batch(outputs: Array, batch: Array, start: Array) -> Array:
 
 
 def _outputs(
-    spec: NetworkSpec,
-    variables: dict[str, Any],
-    first: int,
+    blocks: Sequence[Callable[[Any], Array]],
     inputs: np.ndarray | Array,
-    layers: str,
+    example_shape: tuple[int, int, int],
     precision: str,
     on_device: bool,
 ) -> np.ndarray | Array:
-    """The outputs of blocks `first` to the last; only theirs are held for all inputs, not those in between."""
-    shape = (len(inputs), *spec.shape_before(len(spec.blocks)))
-    own = jax.device_put([transfer.block_variables(variables, block) for block in range(len(spec.blocks))])
+    """The outputs of the last of these blocks; only its are held for all inputs, not those in between."""
+    shape = (len(inputs), *example_shape)
 
     def batches() -> Iterator[tuple[np.ndarray, Array]]:
         for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
             batch: Any = inputs[padded]
-            for block in range(first, len(spec.blocks)):
-                batch = _apply_block(spec.blocks[block], spec.activation, layers, precision, own[block], batch)
+            for block in blocks:
+                batch = block(batch)
             yield rows, batch
 
     if on_device:

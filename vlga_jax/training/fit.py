@@ -12,8 +12,9 @@ import numpy as np
 from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches
 from vlga_jax.training.programs import Plan, Programs, epoch_order
-from vlga_jax.training.step import EVAL_BATCH_SIZE, Batch, TrainState, learnt, padded_batches
+from vlga_jax.training.step import Batch, TrainState, learnt
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def count_correct(programs: Programs, state: TrainState, examples: Examples) -> 
     variables = learnt(state)
     params, batch_stats = jax.device_put((variables["params"], variables.get("batch_stats", {})))
     batches = list(padded_batches(len(examples), EVAL_BATCH_SIZE))
-    logits = [programs.evaluate(params, batch_stats, take(examples, padded).inputs) for _, padded in batches]
+    logits = [programs.evaluate(params, batch_stats, take(examples, padded).inputs).logits for _, padded in batches]
     answers = [np.asarray(some)[: len(rows)].argmax(axis=1) for some, (rows, _) in zip(logits, batches, strict=True)]
     return int((np.concatenate(answers) == np.asarray(examples.labels)).sum())
 

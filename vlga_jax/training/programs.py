@@ -18,14 +18,13 @@ from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, make_eval_step
 from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
-    EVAL_BATCH_SIZE,
     Batch,
     Recipe,
     TrainState,
     initial_state,
-    make_eval_step,
     make_gradient,
     make_optimizer,
     make_train_step,
@@ -79,6 +78,24 @@ class Plan:
             return None
         return packing_of(self.spec, self.recipe)
 
+    def of_block(self, block: int) -> "Plan":
+        """Returns the plan of a network of one of these blocks and a head, trained on the outputs of those before."""
+        own = self.spec.suffix(block)
+        return dataclasses.replace(
+            self,
+            spec=dataclasses.replace(own, blocks=own.blocks[:1]),
+            num_frozen=0,
+            input_dtype=self.recipe.precision if block else self.input_dtype,
+        )
+
+    def evaluates_as(self, other: "Plan") -> bool:
+        """Returns whether both plans have the same evaluation."""
+
+        def decisive(plan: Plan) -> tuple[Any, ...]:
+            return plan.spec, plan.recipe.precision, plan.input_dtype, plan.layers, plan.flops
+
+        return decisive(self) == decisive(other)
+
     def initial_state(self, variables: Variables) -> TrainState:
         """Returns the state before the first step, from the network's variables, on the host."""
         optimizer = make_optimizer(self.recipe, steps_per_epoch=self.num_steps, num_frozen=self.num_frozen)
@@ -91,7 +108,7 @@ class Programs:
 
     Attributes:
       train: takes one step, of a packed state where the plan packs, or one epoch.
-      evaluate: from params, batch statistics and a batch's inputs to its logits.
+      evaluate: from params, batch statistics and a batch's inputs to `Answers`.
       compile_seconds: what that took, in whatever threads.
     """
 
@@ -110,9 +127,14 @@ def lower(plan: Plan) -> tuple[Any, Any]:
     """
     state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
     _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients need")
+    return _lower_training(plan, state), _lower_evaluation(plan)
+
+
+def _lower_evaluation(plan: Plan) -> Any:
+    variables = variable_shapes(plan.spec)
+    inputs = _examples(plan, EVAL_BATCH_SIZE).inputs
     eval_step = jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
-    evaluate = eval_step.lower(state.params, state.batch_stats, _examples(plan, EVAL_BATCH_SIZE).inputs)
-    return _lower_training(plan, state), evaluate
+    return eval_step.lower(variables["params"], variables.get("batch_stats", {}), inputs)
 
 
 def _lower_training(plan: Plan, state: TrainState) -> Any:
@@ -151,6 +173,11 @@ def build(plan: Plan) -> Programs:
         # Not timed as training.
         epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)
     return Programs(train, evaluate, time.perf_counter() - started)
+
+
+def build_evaluation(plan: Plan) -> Any:
+    """Returns `Programs.evaluate` alone."""
+    return compiler.compiled(_lower_evaluation(plan), plan.layers, plan.flops)
 
 
 def _update_of(plan: Plan, packing: Packing) -> Any:

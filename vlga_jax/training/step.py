@@ -1,7 +1,7 @@
-"""One step of training and one of evaluation: pure functions of a state and a batch, to be jitted by the caller."""
+"""One step of training: a pure function of a state and a batch, to be jitted by the caller."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,6 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 from vlga_jax.training.augmentation import augment
-
-EVAL_BATCH_SIZE = 256  # images a batch wherever nothing is learnt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +110,6 @@ class Gradient(NamedTuple):
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """Returns how many steps show every example at least once; the last batch is filled from the epoch's start."""
     return -(-num_examples // min(batch_size, num_examples))
-
-
-def padded_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the rows of each batch in order, int `[at most batch]`, and the same repeated to fill it, `[batch]`."""
-    for start in range(0, num_examples, batch_size):
-        rows = np.arange(start, min(start + batch_size, num_examples))
-        yield rows, np.resize(rows, batch_size)
 
 
 def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> optax.GradientTransformation:
@@ -275,16 +266,3 @@ def initial_state(
         step=np.zeros((), np.int32),
         loss_sum=np.zeros((), np.float32),
     )
-
-
-def make_eval_step(
-    spec: NetworkSpec, layers: str = "tuned", precision: str = "float32"
-) -> Callable[[Any, Any, Any], Float[Array, "batch classes"]]:
-    """Returns the function from params, batch statistics and a batch's inputs to its logits."""
-    model = ConvNet(spec, layers, precision)
-
-    def eval_step(params: Any, batch_stats: Any, inputs: Array) -> Array:
-        variables = {"params": params, "batch_stats": batch_stats}
-        return model.apply(variables, scale_images(inputs), train=False)  # type: ignore[return-value]
-
-    return eval_step

@@ -13,7 +13,7 @@ from vlga_jax.fitness.executors import local
 from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import ConvSpec
-from vlga_jax.training import memory
+from vlga_jax.training import memory, program_cache
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.programs import Plan, Programs, build
 
@@ -174,7 +174,7 @@ def test_run_of_heirs_compiles_for_where_their_features_will_lie(
         built.append((plan.whole_epochs, plan.spec == heir.network.suffix(1)))
         return build(plan)
 
-    monkeypatch.setattr(local, "build", watched)
+    monkeypatch.setattr(program_cache, "build", watched)
     monkeypatch.setattr(local, "fits_on_device", lambda *_: True)
     (trained,) = executor.run([heir], lambda _: ancestor)
     # Here they did not come to lie on a device after all, so programs that take steps are compiled then.

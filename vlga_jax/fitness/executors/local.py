@@ -6,10 +6,8 @@ Results come in the order of the requests and depend on nothing but them.
 import collections
 import contextlib
 import dataclasses
-import itertools
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -30,11 +28,9 @@ from vlga_jax.training.features import (
     to_device_if_it_fits,
 )
 from vlga_jax.training.fit import count_correct, epochs_as_programs, require_finite, run_epochs
-from vlga_jax.training.processor import num_threads
-from vlga_jax.training.programs import Plan, Programs, build
+from vlga_jax.training.program_cache import ProgramCache
+from vlga_jax.training.programs import Plan
 from vlga_jax.training.step import TrainState, learnt
-
-_PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +68,7 @@ class LocalExecutor:
     Args:
       images: training and validation images, uint8, and labels.
       cache_features: whether a frozen prefix's outputs are computed once (where memory allows) or with every batch.
-      compile_threads: programs compiled at a time; 0 is the number of cores less one, at least 1, at most 4.
+      compile_threads: programs compiled at a time, as for `ProgramCache`.
       layers: tuned or plain, as in `vlga_jax.network.modules`.
       on_epoch: told digest, epoch from 0, epochs in all and mean loss.
 
@@ -93,14 +89,10 @@ class LocalExecutor:
         self._device_images = to_device_if_it_fits(images)
         self._cache_features = cache_features
         self._layers = layers
-        self._features = PrefixFeatures(images, layers)
+        self._programs = ProgramCache(compile_threads)
+        self._features = PrefixFeatures(images, self._programs.evaluation)
         self._phase_data: tuple[str | None, PhaseData] = (None, self._device_images)
-        threads = compile_threads or min(4, max(1, num_threads() - 1))
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
-        self._ahead = threads + 1
-        self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
         self._paused: dict[str, _Paused] = {}
-        self._uncharged: set[Plan] = set()  # submitted, and no evaluation has said yet what compiling took
         self._on_epoch = on_epoch
         self.seconds = dict.fromkeys(("features", "waiting", "training"), 0.0)
 
@@ -123,7 +115,7 @@ class LocalExecutor:
             if rejection is not None:
                 yield Trained(failure(request, *rejection), None)
                 continue
-            self._submit_ahead(waiting)
+            self._programs.start(self._plan(one) for one in waiting)
             waiting.popleft()
             trained = self._train(request, find_ancestor(request), limit_time)
             now = time.perf_counter()
@@ -138,17 +130,17 @@ class LocalExecutor:
     def release(self) -> None:
         """Lets go of features, programs and paused trainings; they are made again if they are asked for."""
         self.forget_features()
-        self._programs.clear()
+        self._programs.release()
         self._paused.clear()
 
     def forget_features(self) -> None:
         """Lets go of features: a network that is trained whole needs their room on the device."""
-        self._features = PrefixFeatures(self._images, self._layers)
+        self._features = PrefixFeatures(self._images, self._programs.evaluation)
         self._phase_data = (None, self._device_images)
 
     def close(self) -> None:
         """Waits for no program that nobody will run."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._programs.close()
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -180,10 +172,9 @@ class LocalExecutor:
             features = self._features.of(
                 origin.digest,
                 origin.inherited_from if origin.num_inherited else None,
-                origin.network,
+                self._plan_on_images(origin),
                 ancestor.variables,
                 origin.num_inherited,
-                origin.recipe.precision,
             )
             self._phase_data = (origin.digest, to_device_if_it_fits(features))
         return self._phase_data[1]
@@ -196,29 +187,22 @@ class LocalExecutor:
         else:
             data = self._phase_data[1] if cached else self._device_images
             whole_epochs = epochs_as_programs(data.train.inputs)
-        first = request.num_inherited if cached else 0
+        plan = dataclasses.replace(self._plan_on_images(request), whole_epochs=whole_epochs)
+        if not cached:
+            return plan
+        spec = request.network.suffix(request.num_inherited)
+        return dataclasses.replace(plan, spec=spec, num_frozen=0, input_dtype=request.recipe.precision)
+
+    def _plan_on_images(self, request: Request) -> Plan:
         return Plan(
-            spec=request.network.suffix(first),
+            spec=request.network,
             recipe=request.recipe,
-            num_frozen=request.num_inherited - first,
+            num_frozen=request.num_inherited,
             num_train=len(self._images.train),
-            input_dtype=request.recipe.precision if cached else "uint8",
-            whole_epochs=whole_epochs,
+            input_dtype="uint8",
+            whole_epochs=False,
             layers=self._layers,
         )
-
-    def _submit_ahead(self, waiting: Iterable[Request]) -> None:
-        for request in itertools.islice(waiting, self._ahead):
-            self._submit(self._plan(request))
-
-    def _submit(self, plan: Plan) -> Future[Programs]:
-        if plan not in self._programs:
-            self._programs[plan] = self._pool.submit(build, plan)
-            self._uncharged.add(plan)
-        self._programs.move_to_end(plan)
-        while len(self._programs) > max(_PROGRAMS_KEPT, self._ahead):
-            self._programs.popitem(last=False)
-        return self._programs[plan]
 
     def _train(self, request: Request, ancestor: Ancestor | None, limit_time: bool) -> Trained:
         with self._timed("features"):
@@ -230,9 +214,7 @@ class LocalExecutor:
         before = paused.train_seconds if paused is not None else 0.0
         try:
             with self._timed("waiting"):
-                programs = self._submit(plan).result()
-            compile_seconds = programs.compile_seconds if plan in self._uncharged else 0.0  # others share them
-            self._uncharged.discard(plan)
+                programs, compile_seconds = self._programs.of(plan)
             limit = request.limits.max_seconds if limit_time else 0
             key = stream(key_of(request.trajectory), "train")
             with self._timed("training"), out_of_memory_is_failure():

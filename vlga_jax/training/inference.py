@@ -1,0 +1,54 @@
+"""What a network makes of examples when nothing is learnt: one batch's function, to be jitted by the caller."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.shapes import Array
+from vlga_jax.training.step import scale_images
+
+EVAL_BATCH_SIZE = 256  # images a batch wherever nothing is learnt
+
+
+class Answers(NamedTuple):
+    """What a network makes of a batch when nothing is learnt.
+
+    Attributes:
+      logits: float32 `[batch, classes]`.
+      outputs: of its last block, `[batch, height, width, channels]` in the recipe's precision, which are the features
+        of a network that inherits it; the inputs where there is no block.
+    """
+
+    logits: Any
+    outputs: Any
+
+
+def padded_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the rows of each batch in order, int `[at most batch]`, and the same repeated to fill it, `[batch]`."""
+    for start in range(0, num_examples, batch_size):
+        rows = np.arange(start, min(start + batch_size, num_examples))
+        yield rows, np.resize(rows, batch_size)
+
+
+def make_eval_step(
+    spec: NetworkSpec, layers: str = "tuned", precision: str = "float32"
+) -> Callable[[Any, Any, Any], Answers]:
+    """Returns the function from params, batch statistics and a batch's inputs to what the network makes of them."""
+    model = ConvNet(spec, layers, precision)
+    last = f"block_{len(spec.blocks) - 1}"
+
+    def eval_step(params: Any, batch_stats: Any, inputs: Array) -> Answers:
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, captured = model.apply(
+            variables,
+            scale_images(inputs),
+            train=False,
+            capture_intermediates=lambda module, _: module.name == last,
+            mutable=["intermediates"],
+        )
+        return Answers(logits, captured["intermediates"][last]["__call__"][0] if spec.blocks else inputs)
+
+    return eval_step

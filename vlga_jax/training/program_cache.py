@@ -1,0 +1,67 @@
+"""Compiles the programs of trainings in threads, before their turn comes, and keeps those that may come again."""
+
+import collections
+import itertools
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from vlga_jax.training.processor import num_threads
+from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
+
+_PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
+
+
+class ProgramCache:
+    """Programs by plan.
+
+    Args:
+      threads: programs compiled at a time; 0 is the number of cores less one, at least 1, at most 4.
+    """
+
+    def __init__(self, threads: int):
+        threads = threads or min(4, max(1, num_threads() - 1))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
+        self._ahead = threads + 1
+        self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
+        self._uncharged: set[Plan] = set()  # submitted, and nobody has been told yet what compiling took
+
+    def start(self, plans: Iterable[Plan]) -> None:
+        """Begins with the first plans, as many as there are threads and one more."""
+        for plan in itertools.islice(plans, self._ahead):
+            self._submit(plan)
+
+    def of(self, plan: Plan) -> tuple[Programs, float]:
+        """Returns a plan's programs, and the seconds they took to compile; 0 for those that share them later.
+
+        Raises:
+          TrainingFailure: they need more memory than there is.
+        """
+        programs = self._submit(plan).result()
+        seconds = programs.compile_seconds if plan in self._uncharged else 0.0
+        self._uncharged.discard(plan)
+        return programs, seconds
+
+    def evaluation(self, plan: Plan) -> Any:
+        """Returns a plan's `Programs.evaluate`: that of a training with the same one, if it is still there."""
+        for trained, programs in self._programs.items():
+            if trained.evaluates_as(plan) and programs.done() and programs.exception() is None:
+                return programs.result().evaluate
+        return build_evaluation(plan)
+
+    def release(self) -> None:
+        """Lets go of all programs; they are compiled again if they are asked for."""
+        self._programs.clear()
+
+    def close(self) -> None:
+        """Waits for no program that nobody will run."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, plan: Plan) -> Future[Programs]:
+        if plan not in self._programs:
+            self._programs[plan] = self._pool.submit(build, plan)
+            self._uncharged.add(plan)
+        self._programs.move_to_end(plan)
+        while len(self._programs) > max(_PROGRAMS_KEPT, self._ahead):
+            self._programs.popitem(last=False)
+        return self._programs[plan]
