@@ -20,8 +20,8 @@ from vlga_jax.fitness.stopping import StoppingConfig
 from vlga_jax.fitness.weights import WeightStore
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.fit import Examples
 
 BLOCK = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(4, 1, False), skip=False, dropout_rate=0.0)
 RECIPE = dataclasses.replace(PLAIN, epochs=2, batch_size=16)

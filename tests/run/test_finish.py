@@ -22,8 +22,9 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.run import finish
 from vlga_jax.run.finish import Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.fit import EpochEnd, Examples, run_epochs
+from vlga_jax.training.fit import EpochEnd, run_epochs
 
 RNG = np.random.default_rng(0)
 

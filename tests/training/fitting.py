@@ -9,7 +9,7 @@ import numpy as np
 from tests.recipes import PLAIN
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
-from vlga_jax.training.fit import Examples
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import TrainState
 

@@ -19,6 +19,7 @@ from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.training import features as features_module
 from vlga_jax.training import memory
 from vlga_jax.training.data import DataConfig, load_training_data
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import (
     PhaseData,
     PrefixFeatures,
@@ -26,7 +27,6 @@ from vlga_jax.training.features import (
     fits_on_device,
     to_device_if_it_fits,
 )
-from vlga_jax.training.fit import Examples
 from vlga_jax.training.programs import Plan
 
 FIRST = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(3, 3, False), True, 0.5)
@@ -58,7 +58,8 @@ def recomputed(variables: dict[str, Any]) -> PhaseData:
 
 
 def inputs_and_labels(data: PhaseData) -> list[np.ndarray]:
-    return [np.asarray(part) for both in (data.train, data.validation) for part in (both.inputs, both.labels)]
+    both = (data.train, data.validation)  # on the device rows follow that are no examples
+    return [array for part in both for array in (np.asarray(part.inputs)[: len(part)], np.asarray(part.labels))]
 
 
 def test_features_are_the_outputs_of_the_last_block_of_the_whole_network(
@@ -153,12 +154,13 @@ def test_fits_on_device_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 OF_PARENT, OF_CHILD = 4 * 307 * 3 * 3 * 3, 4 * 307 * 2 * 2 * 5  # bytes of their features
+OF_PARENT_THERE = 4 * (512 + 256) * 3 * 3 * 3  # in whole batches
 
 
 @pytest.mark.parametrize(
     ("available", "parents", "childs", "continues"),
     [
-        (OF_PARENT + OF_CHILD, True, True, True),
+        (OF_PARENT_THERE + OF_CHILD, True, True, True),
         (OF_PARENT, True, True, False),
         (OF_CHILD, False, True, True),
         (0, False, False, True),
@@ -187,7 +189,7 @@ def test_features_of_a_device_that_others_fill_lie_on_the_host(
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     room(10**9)
-    monkeypatch.setattr(features_module, "_with_batch", full)
+    monkeypatch.setattr(features_module, "with_batch", full)
     found = PrefixFeatures(IMAGES).of("child", "parent", CHILD, variables, 1)
     assert isinstance(found.train.inputs, np.ndarray)
     np.testing.assert_array_equal(found.train.inputs, recomputed.train.inputs)

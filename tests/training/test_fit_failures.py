@@ -21,8 +21,9 @@ from tests.training.fitting import (
 )
 from vlga_jax.network.spec import BlockSpec, ConvSpec
 from vlga_jax.training import memory
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
-from vlga_jax.training.fit import Examples, run_epochs
+from vlga_jax.training.fit import run_epochs
 from vlga_jax.training.programs import Plan, Programs, build
 
 KEY = jax.random.key(3)

@@ -14,7 +14,8 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.network.transfer import stop_frozen_gradients
-from vlga_jax.training.fit import Examples, run_epochs
+from vlga_jax.training.examples import Examples
+from vlga_jax.training.fit import run_epochs
 from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import Batch, initial_state, make_optimizer, make_train_step
 
@@ -54,7 +55,7 @@ def test_training_with_frozen_blocks_keeps_their_bits_and_changes_the_rest(
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer)
     plan = Plan(spec, recipe, num_frozen, num_train=20, input_dtype="uint8", whole_epochs=whole_epochs)
     before = variables_with_negative_zeros(spec, num_frozen)
-    train = Examples(jnp.asarray(TRAIN.inputs), jnp.asarray(TRAIN.labels)) if whole_epochs else TRAIN
+    train = TRAIN.on_device() if whole_epochs else TRAIN
     start = plan.initial_state(before)
     (*_, end) = run_epochs(plan, build(plan), start, train, None, jax.random.key(1))
     after = {"params": end.state.params, "batch_stats": end.state.batch_stats}

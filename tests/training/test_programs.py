@@ -1,5 +1,6 @@
 """Nothing is compiled but the programs that are meant to be: small ones for every new shape cost more than they do."""
 
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -13,8 +14,10 @@ from vlga_jax.checks import parse
 from vlga_jax.fitness.evaluation import FitnessConfig
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.training import features
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import PhaseData, PrefixFeatures
-from vlga_jax.training.fit import Examples, run_epochs
+from vlga_jax.training.fit import run_epochs
 from vlga_jax.training.program_cache import ProgramCache
 from vlga_jax.training.programs import Plan, build
 
@@ -33,9 +36,10 @@ def plan_of(channels: int) -> Plan:
     return Plan(network(channels), RECIPE, num_frozen=0, num_train=300, input_dtype="uint8", whole_epochs=False)
 
 
-def compiled(caplog: pytest.LogCaptureFixture) -> set[str]:
-    """The programs that JAX says it has compiled."""
-    return {record.getMessage().split()[1] for record in caplog.records if record.getMessage().startswith("Compiling ")}
+def compiled(caplog: pytest.LogCaptureFixture) -> collections.Counter[str]:
+    """The programs that JAX says it has compiled, and how often."""
+    messages = [record.getMessage() for record in caplog.records]
+    return collections.Counter(message.split()[1] for message in messages if message.startswith("Compiling "))
 
 
 def test_training_of_another_network_compiles_nothing_between_its_programs(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,7 +51,7 @@ def test_training_of_another_network_compiles_nothing_between_its_programs(caplo
             state = plan.initial_state(initialise(jax.random.key(0), plan.spec))
             (end,) = run_epochs(plan, programs, state, EXAMPLES, EXAMPLES, jax.random.key(1))
         assert end.accuracy is not None
-    assert compiled(caplog) == set()
+    assert not compiled(caplog)
 
 
 def test_features_of_a_trained_network_compile_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,7 +64,34 @@ def test_features_of_a_trained_network_compile_nothing_else(caplog: pytest.LogCa
         with jax.log_compiles(), caplog.at_level(logging.WARNING), contextlib.closing(programs):
             caplog.clear()
             PrefixFeatures(PhaseData(EXAMPLES, EXAMPLES), programs.evaluation).of("", None, plan, variables, 0)
-        assert compiled(caplog) == (set() if known else {"jit(eval_step)"})
+        assert compiled(caplog) == ({} if known else {"jit(eval_step)": 1})
+
+
+def test_features_and_trainings_on_a_device_compile_three_operations(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a phase's shapes, each a program to compile: room for its features, to place a batch there, to take one."""
+    monkeypatch.setattr(features, "_fits_on_device", lambda _: True)
+    images = PhaseData(EXAMPLES.on_device(), Examples(EXAMPLES.inputs[:200], EXAMPLES.labels[:200]).on_device())
+    programs = ProgramCache(threads=1)
+    for channels in (59, 61):
+        first = plan_of(channels)
+        whole = dataclasses.replace(first, spec=dataclasses.replace(first.spec, blocks=first.spec.blocks * 2))
+        second = dataclasses.replace(whole.of_block(1), whole_epochs=True)
+        variables = initialise(jax.random.key(0), whole.spec)
+        prefix = PrefixFeatures(images, programs.evaluation)
+        for plan in (first, second):
+            programs.of(plan)
+        state = second.initial_state(initialise(jax.random.key(0), second.spec))
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            caplog.clear()
+            data = prefix.of("first", None, first, variables, 0)
+            (end,) = run_epochs(second, programs.of(second)[0], state, data.train, data.validation, jax.random.key(1))
+            prefix.of("second", "first", whole, variables, 1)
+        assert end.accuracy is not None
+    programs.close()
+    # Each for training and validation: the features of both blocks, and batches of the first's.
+    assert compiled(caplog) == {"jit(broadcast_in_dim)": 4, "jit(with_batch)": 4, "jit(_slice)": 2}
 
 
 def test_plans_evaluate_alike_whatever_decides_the_training_alone() -> None:

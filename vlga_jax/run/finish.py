@@ -17,9 +17,10 @@ from vlga_jax.keys import stream
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.transfer import Variables
 from vlga_jax.run.tracking import Listener
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
-from vlga_jax.training.fit import Examples, epochs_as_programs, require_finite, run_epochs
+from vlga_jax.training.fit import epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import PRECISIONS, Recipe, TrainState, learnt, resolved_precision
 

@@ -24,8 +24,8 @@ from vlga_jax.run.finish import FinalConfig
 from vlga_jax.run.search import Search
 from vlga_jax.run.tracking import Listener, TrackingConfig
 from vlga_jax.training.data import DataConfig, TrainingData, load_training_data
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.fit import Examples
 
 # What a `LocalExecutor` and a `Ledger` are made of, and what results depend on; empty is every field. A digest does not
 # say the limits, so a network rejected under one search's would be known as rejected to the others.

@@ -8,7 +8,6 @@ features do not depend on its batch.
 
 import contextlib
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,8 +21,8 @@ from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.shapes import Array
 from vlga_jax.training import memory
-from vlga_jax.training.fit import Examples
-from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches
+from vlga_jax.training.examples import Examples, with_batch
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_length
 from vlga_jax.training.programs import Plan, build_evaluation
 
 SHARE_OF_MEMORY = 0.4  # of the host's, for one phase's features; it may hold two phases'
@@ -52,11 +51,7 @@ def to_device_if_it_fits(data: PhaseData) -> PhaseData:
     """Returns the data on the accelerator if they take no more than their share of it; on a CPU, as they are."""
     if _fits_on_device(_bytes_of(data)):
         with _others_may_use_the_device():
-            train, validation = (
-                Examples(*jax.block_until_ready(jax.device_put((examples.inputs, examples.labels))))
-                for examples in (data.train, data.validation)
-            )
-            return PhaseData(train, validation)
+            return PhaseData(data.train.on_device(), data.validation.on_device())
     return data
 
 
@@ -124,7 +119,7 @@ class PrefixFeatures:
         blocks = [self._block(plan, block, variables) for block in range(self._num_blocks, num_blocks)]
         kind = (plan.spec.shape_before(num_blocks), plan.recipe.precision, _fits_on_device(size))
         train, validation = (
-            Examples(_outputs(blocks, part.inputs, *kind), part.labels)
+            Examples(_outputs(blocks, part, *kind), part.labels)
             for part in (self._features.train, self._features.validation)
         )
         self._digest, self._num_blocks, self._features = digest, num_blocks, PhaseData(train, validation)
@@ -142,39 +137,33 @@ class PrefixFeatures:
         return lambda inputs: evaluate(*there, inputs).outputs
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _with_batch(outputs: Array, batch: Array, start: Array) -> Array:
-    return jax.lax.dynamic_update_slice_in_dim(outputs, batch, start, axis=0)
-
-
 def _outputs(
     blocks: Sequence[Callable[[Any], Array]],
-    inputs: np.ndarray | Array,
+    examples: Examples,
     example_shape: tuple[int, int, int],
     precision: str,
     on_device: bool,
 ) -> np.ndarray | Array:
     """The outputs of the last of these blocks; only its are held for all inputs, not those in between."""
-    shape = (len(inputs), *example_shape)
+    num_examples = len(examples)
 
-    def batches() -> Iterator[tuple[np.ndarray, Array]]:
-        for rows, padded in padded_batches(len(inputs), EVAL_BATCH_SIZE):
-            batch: Any = inputs[padded]
+    def batches() -> Iterator[tuple[int, Array]]:
+        for start, batch in zip(range(0, num_examples, EVAL_BATCH_SIZE), examples.batches(), strict=True):
             for block in blocks:
                 batch = block(batch)
-            yield rows, batch
+            yield start, batch  # type: ignore[misc]
 
     if on_device:
         there = None
         with _others_may_use_the_device():
-            there = jnp.zeros(shape, precision)
-            for rows, batch in batches():
-                there = _with_batch(there, batch[: len(rows)], rows[0])
+            there = jnp.zeros((padded_length(num_examples), *example_shape), precision)
+            for start, batch in batches():
+                there = with_batch(there, batch, np.int32(start))
             return jax.block_until_ready(there)
         del there  # what is below needs its room
-    outputs = np.empty(shape, jnp.dtype(precision))
-    for rows, batch in batches():
-        outputs[rows[0] : rows[-1] + 1] = np.asarray(batch)[: len(rows)]  # sliced here, for which nothing is compiled
+    outputs = np.empty((num_examples, *example_shape), jnp.dtype(precision))
+    for start, batch in batches():
+        outputs[start : start + EVAL_BATCH_SIZE] = np.asarray(batch)[: num_examples - start]
     return outputs
 
 

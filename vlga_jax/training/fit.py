@@ -11,21 +11,10 @@ import numpy as np
 
 from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, PRNGKeyArray
+from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
-from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches
 from vlga_jax.training.programs import Plan, Programs, epoch_order
 from vlga_jax.training.step import Batch, TrainState, learnt
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Examples:
-    """Inputs `[examples, height, width, channels]` and labels `[examples]`, on the host or on the device."""
-
-    inputs: np.ndarray | Array
-    labels: np.ndarray | Array
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +73,7 @@ def run_epochs(
                 state = programs.train(state, Batch(train.inputs, train.labels), order, key_step)
             else:
                 for rows in np.asarray(order):
-                    state = programs.train(state, take(train, rows), key_step)
+                    state = programs.train(state, train.at(rows), key_step)
                     _require_time(state, deadline)
             loss = float(state.loss_sum) / plan.num_steps
             if not math.isfinite(loss):
@@ -104,10 +93,9 @@ def count_correct(programs: Programs, state: TrainState, examples: Examples) -> 
     """Returns how many examples the network of `state` classifies rightly; of equal logits the first counts."""
     variables = learnt(state)
     params, batch_stats = jax.device_put((variables["params"], variables.get("batch_stats", {})))
-    batches = list(padded_batches(len(examples), EVAL_BATCH_SIZE))
-    logits = [programs.evaluate(params, batch_stats, take(examples, padded).inputs).logits for _, padded in batches]
-    answers = [np.asarray(some)[: len(rows)].argmax(axis=1) for some, (rows, _) in zip(logits, batches, strict=True)]
-    return int((np.concatenate(answers) == np.asarray(examples.labels)).sum())
+    logits = [programs.evaluate(params, batch_stats, batch).logits for batch in examples.batches()]
+    answers = np.concatenate([np.asarray(some).argmax(axis=1) for some in logits])[: len(examples)]
+    return int((answers == np.asarray(examples.labels)).sum())
 
 
 def require_finite(variables: Any) -> None:
@@ -116,21 +104,9 @@ def require_finite(variables: Any) -> None:
         raise TrainingFailure("diverged", "the last step left weights that are not finite")
 
 
-def take(examples: Examples, rows: np.ndarray) -> Batch:
-    """Returns the examples at `rows`, int32 `[batch]`, as a batch."""
-    if isinstance(examples.inputs, np.ndarray):
-        return Batch(examples.inputs[rows], np.asarray(examples.labels)[rows])
-    return _take_on_device(examples.inputs, examples.labels, rows)
-
-
 def _require_time(state: TrainState, deadline: float) -> None:
     if deadline == math.inf:
         return  # steps are dispatched ahead of the device; waiting for each is the price of a deadline
     jax.block_until_ready(state.loss_sum)
     if time.perf_counter() > deadline:
         raise TrainingFailure("out_of_time", "training took longer than fitness.max_seconds")
-
-
-@jax.jit
-def _take_on_device(inputs: Array, labels: Array, rows: Array) -> Batch:
-    return Batch(inputs[rows], labels[rows])

@@ -33,6 +33,11 @@ def padded_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndar
         yield rows, np.resize(rows, batch_size)
 
 
+def padded_length(num_examples: int) -> int:
+    """Returns how many rows whole batches of `EVAL_BATCH_SIZE` hold that so many examples fit in."""
+    return -(-num_examples // EVAL_BATCH_SIZE) * EVAL_BATCH_SIZE
+
+
 def make_eval_step(
     spec: NetworkSpec, layers: str = "tuned", precision: str = "float32"
 ) -> Callable[[Any, Any, Any], Answers]:

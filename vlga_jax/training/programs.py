@@ -18,7 +18,7 @@ from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
 from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
-from vlga_jax.training.inference import EVAL_BATCH_SIZE, make_eval_step
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, make_eval_step, padded_length
 from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
     Batch,
@@ -148,7 +148,9 @@ def _lower_training(plan: Plan, state: TrainState) -> Any:
     step = make_train_step(plan.spec, plan.recipe, **sizes, layers=plan.layers)
     if plan.whole_epochs:
         order = jax.ShapeDtypeStruct((plan.num_steps, plan.batch_size), jnp.int32)
-        return jax.jit(_make_epoch(step), donate_argnums=0).lower(state, _examples(plan, plan.num_train), order, key)
+        inputs = _examples(plan, padded_length(plan.num_train)).inputs
+        examples = Batch(inputs, jax.ShapeDtypeStruct((plan.num_train,), jnp.int32))
+        return jax.jit(_make_epoch(step), donate_argnums=0).lower(state, examples, order, key)
     return jax.jit(step, donate_argnums=0).lower(state, batch, key)
 
 

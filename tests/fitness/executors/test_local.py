@@ -15,7 +15,7 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import ConvSpec
 from vlga_jax.training import memory, program_cache
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.programs import Plan, Programs, build
+from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
 
 
 @pytest.fixture
@@ -180,6 +180,28 @@ def test_run_of_heirs_compiles_for_where_their_features_will_lie(
     # Here they did not come to lie on a device after all, so programs that take steps are compiled then.
     assert built == [(True, True), (False, True)]
     assert trained.evaluation.status == "ok"
+
+
+def test_run_of_heirs_compiles_nothing_for_the_features_of_those_it_trained(
+    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Plan] = []
+
+    def watched(plan: Plan) -> Any:
+        compiled.append(plan)
+        return build_evaluation(plan)
+
+    monkeypatch.setattr(program_cache, "build_evaluation", watched)
+    parent = make_request()
+    child = make_request(heir_of=parent, block={"pool": None})
+    grandchild = make_request(heir_of=child, block={"pool": None, "b": None})
+    executor = open_executor()
+    line = ancestor_of(executor, child, ancestor_of(executor, parent))
+    expected = answers(executor, [grandchild], line)
+    assert not compiled
+    other = open_executor()
+    assert answers(other, [grandchild], line) == expected, "also by an executor that has to compile them"
+    assert [plan.spec.blocks for plan in compiled] == [(block,) for block in child.network.blocks]
 
 
 def test_run_past_max_seconds_fails_unless_the_result_is_known_already(

@@ -1,0 +1,38 @@
+"""Examples on the device are those on the host, in whole batches."""
+
+import jax
+import numpy as np
+import pytest
+
+from vlga_jax.training.examples import Examples, with_batch
+from vlga_jax.training.inference import EVAL_BATCH_SIZE
+
+
+def examples(size: int) -> Examples:
+    rng = np.random.default_rng(size)
+    return Examples(rng.integers(0, 256, (size, 3, 2, 1)).astype(np.uint8), rng.integers(0, 3, size).astype(np.int32))
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 600])
+def test_batches_hold_all_examples_in_order_wherever_they_lie(size: int) -> None:
+    host = examples(size)
+    there = host.on_device()
+    assert isinstance(there.inputs, jax.Array) and len(there) == size
+    np.testing.assert_array_equal(there.labels, host.labels)
+    for each in (host, there):
+        batches = [np.asarray(batch) for batch in each.batches()]
+        assert {batch.shape for batch in batches} == {(EVAL_BATCH_SIZE, 3, 2, 1)}
+        np.testing.assert_array_equal(np.concatenate(batches)[:size], host.inputs, strict=True)
+
+
+def test_at_gives_inputs_and_labels_of_the_rows_asked_for() -> None:
+    host, rows = examples(9), np.array([7, 0, 7])
+    inputs, labels = host.at(rows)
+    np.testing.assert_array_equal(inputs, np.stack([host.inputs[row] for row in rows]))
+    np.testing.assert_array_equal(labels, [host.labels[row] for row in rows])
+
+
+def test_with_batch_replaces_rows_from_the_start_given() -> None:
+    outputs, batch = np.zeros((6, 2), np.float32), np.ones((2, 2), np.float32)
+    found = with_batch(jax.device_put(outputs), batch, np.int32(3))
+    np.testing.assert_array_equal(found, np.concatenate([outputs[:3], batch, outputs[5:]]))

@@ -1,0 +1,64 @@
+"""Examples on the host or on an accelerator, and how batches are taken from them.
+
+On an accelerator every new shape of a small operation is a program to compile, so there inputs hold whole batches, and
+one program, a slice, takes any of them.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax import lax
+
+from vlga_jax.shapes import Array
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches, padded_length
+from vlga_jax.training.step import Batch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs and labels.
+
+    Attributes:
+      inputs: `[examples, height, width, channels]`, on the host; or on the device, where rows that are no examples
+        follow until there are `padded_length(examples)`.
+      labels: `[examples]`, int32.
+    """
+
+    inputs: np.ndarray | Array
+    labels: np.ndarray | Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, rows: np.ndarray) -> Batch:
+        """Returns the examples at `rows`, int32 `[batch]`; for examples on the host."""
+        return Batch(self.inputs[rows], self.labels[rows])
+
+    def batches(self) -> Iterator[np.ndarray | Array]:
+        """Yields inputs `[EVAL_BATCH_SIZE, ...]` in order; the last batch has rows that are no examples at its end."""
+        for rows, padded in padded_batches(len(self), EVAL_BATCH_SIZE):
+            if isinstance(self.inputs, np.ndarray):
+                yield self.inputs[padded]
+            else:
+                yield _slice(self.inputs, np.int32(rows[0]))
+
+    def on_device(self) -> "Examples":
+        """Returns the same on the device, copied there from the host."""
+        inputs = np.asarray(self.inputs)
+        filled = np.zeros((padded_length(len(self)), *inputs.shape[1:]), inputs.dtype)
+        filled[: len(inputs)] = inputs
+        return Examples(*jax.block_until_ready(jax.device_put((filled, np.asarray(self.labels)))))
+
+
+@functools.partial(jax.jit)
+def _slice(inputs: Array, start: Array) -> Array:
+    return lax.dynamic_slice_in_dim(inputs, start, EVAL_BATCH_SIZE)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def with_batch(outputs: Array, batch: Array, start: Array | np.int32) -> Array:
+    """Returns `outputs` with a batch in place of the rows from `start` on; its buffer is used again."""
+    return lax.dynamic_update_slice_in_dim(outputs, batch, start, axis=0)
