@@ -6,21 +6,34 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import jax
+
 from vlga_jax.training.processor import num_threads
 from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
 
 _PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
 
 
+def default_threads() -> int:
+    """Returns how many programs are compiled at a time unless something else is asked for.
+
+    On a CPU one core is left to training, and there are 4 threads at most. Where an accelerator trains there is one a
+    core, and 8 at most: with more no search was run yet.
+    """
+    if jax.default_backend() == "cpu":
+        return min(4, max(1, num_threads() - 1))
+    return min(8, num_threads())
+
+
 class ProgramCache:
     """Programs by plan.
 
     Args:
-      threads: programs compiled at a time; 0 is the number of cores less one, at least 1, at most 4.
+      threads: programs compiled at a time; 0 is `default_threads()`.
     """
 
     def __init__(self, threads: int):
-        threads = threads or min(4, max(1, num_threads() - 1))
+        threads = threads or default_threads()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
         self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
