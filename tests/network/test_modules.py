@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vlga_jax.network.modules import ACTIVATIONS, ConvBlock, ConvNet, pool
+from tests.network.pools import reference_pool
+from vlga_jax.network.modules import ACTIVATIONS, ConvBlock, ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al. 2017, equation 14
@@ -23,14 +23,6 @@ REFERENCE_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": np.tanh,
     "selu": lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * (np.exp(np.minimum(x, 0)) - 1)),
 }
-
-
-def reference_pool(x: np.ndarray, kind: str, stride: int) -> np.ndarray:
-    """The maximum or mean of what lies inside the image of each 2x2 window; windows start `stride` pixels apart."""
-    rows, columns = (range(0, size, stride) for size in x.shape[1:3])
-    reduce: Any = np.max if kind == "max" else np.mean
-    pooled = [[reduce(x[:, r : r + 2, c : c + 2], axis=(1, 2)) for c in columns] for r in rows]
-    return np.moveaxis(np.array(pooled), 2, 0)
 
 
 def reference_conv(params: dict[str, Any], x: np.ndarray, stride: int = 1) -> np.ndarray:
@@ -215,35 +207,6 @@ def test_network_with_frozen_blocks_runs_them_in_inference_mode() -> None:
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), stats, expected_stats)
     unfrozen, _ = reference_network(variables, spec, x, train=True)
     assert np.abs(unfrozen - expected).max() > 0.05  # so that the comparison above can tell the modes apart
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kind", ["max", "average"])
-@pytest.mark.parametrize("size", [(6, 4), (5, 7), (1, 3)])
-def test_pool_of_any_size_is_numpys_with_the_gradient_of_flaxs(kind: str, stride: int, size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(2, *size, 3)).astype(np.float32)
-    out = rng.normal(size=reference_pool(x, kind, stride).shape).astype(np.float32)
-
-    def flax_pool(x: Any) -> Any:
-        if kind == "max":
-            return nn.max_pool(x, (2, 2), (stride, stride), "SAME")
-        return nn.avg_pool(x, (2, 2), (stride, stride), "SAME", count_include_pad=False)
-
-    @jax.jit
-    def both(x: Any, out: Any) -> Any:
-        pooled, backward = jax.vjp(lambda x: pool(x, PoolSpec(kind, stride)), x)
-        _, flax_backward = jax.vjp(flax_pool, x)
-        return pooled, backward(out)[0], flax_backward(out)[0]
-
-    pooled, gradient, flax_gradient = both(x, out)
-    np.testing.assert_allclose(pooled, reference_pool(x, kind, stride), rtol=1e-6)
-    np.testing.assert_allclose(gradient, flax_gradient, rtol=1e-5, atol=1e-6)
-
-
-def test_max_pool_of_negative_values_at_the_edge_ignores_what_is_outside() -> None:
-    x = -jnp.ones((1, 3, 3, 1))
-    np.testing.assert_array_equal(pool(x, PoolSpec("max", 2)), -np.ones((1, 2, 2, 1), np.float32))
 
 
 @pytest.mark.parametrize("name", sorted(REFERENCE_ACTIVATIONS))

@@ -1,11 +1,6 @@
-"""A spec made real: Flax linen modules. Activations `[batch, height, width, channels]`, in the precision that goes in.
-
-Pools and leaky ReLU are written for speed and for deterministic gradients (XLA refuses select-and-scatter, the gradient
-of `nn.max_pool`, under deterministic GPU kernels); on a CPU, 256x32x32x32, forward and backward: 10 ms against 101.
-"""
+"""A spec made real: Flax linen modules. Activations: `[batch, height, width, channels]`, in the inputs' precision."""
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +13,8 @@ from jax import lax
 
 from vlga_jax.network.convolution import tuned
 from vlga_jax.network.normalisation import BatchNorm
-from vlga_jax.network.spec import POOL_WINDOW, BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.network.pooling import pool, tuned_pool
+from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 
 Images = Float[Array, "batch height width channels"]
@@ -51,53 +47,13 @@ class Layers(NamedTuple):
       convolution: in place of `lax.conv_general_dilated`.
       promotion: of its stride, inputs, kernel and bias to one precision, in place of `promote_dtype`.
       norm: in place of `nn.BatchNorm`.
-      pool: in place of `pool`.
+      pool: of an activation's outputs, a spec and the activation's name.
     """
 
     convolution: Callable[..., Any]
     promotion: Callable[..., Any]
     norm: Callable[..., Any]
-    pool: Callable[[Array, PoolSpec], Array]
-
-
-def pool(x: Images, spec: PoolSpec) -> Float[Array, "batch out_height out_width channels"]:
-    """Returns the 2x2 pool of `x`, 'same': windows that reach over the lower and right edge see only what is inside.
-
-    Each of the window's four taps is a shifted, strided slice; the pool is their maximum or mean.
-    """
-    _, height, width, _ = x.shape
-    out_height, out_width = -(-height // spec.stride), -(-width // spec.stride)
-    need_height = (out_height - 1) * spec.stride + POOL_WINDOW
-    need_width = (out_width - 1) * spec.stride + POOL_WINDOW
-    over = ((0, 0), (0, need_height - height), (0, need_width - width), (0, 0))
-
-    def taps(padded: Any) -> list[Any]:
-        return [
-            padded[:, row : row + need_height - 1 : spec.stride, column : column + need_width - 1 : spec.stride]
-            for row in range(POOL_WINDOW)
-            for column in range(POOL_WINDOW)
-        ]
-
-    ragged = need_height > height or need_width > width
-    if spec.kind == "max":
-        return functools.reduce(jnp.maximum, taps(jnp.pad(x, over, constant_values=-jnp.inf) if ragged else x))
-    total = _sum(taps(jnp.pad(x, over) if ragged else x))
-    if not ragged:
-        return total / POOL_WINDOW**2
-    return total / _sum(taps(np.pad(np.ones((1, height, width, 1), x.dtype), over)))
-
-
-def _sum(taps: list[Any]) -> Any:
-    return functools.reduce(operator.add, taps)
-
-
-def pool_apart(x: Images, spec: PoolSpec) -> Float[Array, "batch out_height out_width channels"]:
-    """Returns `pool(x, spec)`; a CPU's compiler does not fuse it with what follows, where its gradient would be slow.
-
-    256x32x32x32, average, stride 1, after a 1x1 convolution: 35 ms a step against 46.
-    """
-    pooled = pool(x, spec)
-    return lax.optimization_barrier(pooled) if jax.default_backend() == "cpu" else pooled
+    pool: Callable[[Array, PoolSpec, str], Array]
 
 
 def _flax_norm(**settings: Any) -> Callable[[Array], Array]:
@@ -140,8 +96,8 @@ _spread.defvjp(_spread_forward, _spread_backward)
 
 
 LAYERS = {
-    "tuned": Layers(tuned, _bias_apart, BatchNorm, pool_apart),
-    "plain": Layers(lax.conv_general_dilated, _flax_promotion, _flax_norm, pool),
+    "tuned": Layers(tuned, _bias_apart, BatchNorm, tuned_pool),
+    "plain": Layers(lax.conv_general_dilated, _flax_promotion, _flax_norm, lambda x, spec, _: pool(x, spec)),
 }
 LAYERS_REVISION = 3  # to be raised whenever layers, or the programs they become, come to give other bits
 
@@ -206,7 +162,7 @@ class ConvBlock(nn.Module):
         inputs = x
         x = ConvUnit(self.spec.a, self.activation, self.layers, name="a")(x, train=train)
         if self.spec.pool is not None:
-            x = LAYERS[self.layers].pool(x, self.spec.pool)
+            x = LAYERS[self.layers].pool(x, self.spec.pool, self.activation)
         if self.spec.b is not None:
             x = ConvUnit(self.spec.b, self.activation, self.layers, name="b")(x, train=train)
         if self.spec.skip:
