@@ -72,9 +72,32 @@ def test_tuned_pool_is_the_same_bits_and_shares_the_gradient_of_equal_values_ali
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("activation", "barriers"), [("relu", 1), ("tanh", 1), ("elu", 2), ("selu", 2)])
-def test_tuned_pool_computes_a_costly_activation_once(activation: str, barriers: int) -> None:
-    traced = jax.make_jaxpr(lambda x: tuned_pool(x, PoolSpec("average", 1), activation))(jnp.ones((1, 4, 4, 1)))
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_tuned_pool_rounds_as_the_plain_one_does(kind: str, stride: int) -> None:
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(4, 7, 6, 3)).astype(np.float32)
+    (pooled, gradient), (expected, expected_gradient) = (
+        jax.jit(functools.partial(_with_gradient, way, PoolSpec(kind, stride)))(x) for way in (WAYS["elu"], pool)
+    )
+    np.testing.assert_array_equal(pooled, expected)
+    if kind == "max":
+        np.testing.assert_array_equal(gradient, expected_gradient)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-6)
+
+
+def _with_gradient(way: Pool, spec: PoolSpec, x: Any) -> Any:
+    pooled, backward = jax.vjp(lambda x: way(x, spec), x)
+    return pooled, backward(jnp.sin(pooled))[0]
+
+
+@pytest.mark.parametrize(
+    ("activation", "stride", "barriers"), [("relu", 1, 1), ("tanh", 1, 1), ("elu", 1, 2), ("selu", 1, 2), ("elu", 2, 1)]
+)
+def test_tuned_pool_of_windows_that_overlap_computes_a_costly_activation_once(
+    activation: str, stride: int, barriers: int
+) -> None:
+    traced = jax.make_jaxpr(lambda x: tuned_pool(x, PoolSpec("average", stride), activation))(jnp.ones((1, 4, 4, 1)))
     names = [equation.primitive.name for equation in equations(traced.jaxpr)]
     assert names.count("optimization_barrier") == barriers
 

@@ -25,6 +25,23 @@ def test_batches_hold_all_examples_in_order_wherever_they_lie(size: int) -> None
         np.testing.assert_array_equal(np.concatenate(batches)[:size], host.inputs, strict=True)
 
 
+def test_examples_on_the_device_are_not_copied_again() -> None:
+    there = examples(3).on_device()
+    assert there.on_device().inputs is there.inputs
+
+
+def test_nbytes_counts_examples_only() -> None:
+    assert examples(3).nbytes == examples(3).on_device().nbytes == 3 * 3 * 2
+
+
+def test_inputs_that_are_not_as_many_as_they_should_be_are_refused() -> None:
+    host = examples(5)
+    with pytest.raises(ValueError, match="4 inputs on the host for 5 labels, not 5"):
+        Examples(np.asarray(host.inputs)[:4], host.labels)
+    with pytest.raises(ValueError, match="5 inputs on the device for 5 labels, not 256"):
+        Examples(jax.device_put(host.inputs), host.labels)
+
+
 def test_at_gives_inputs_and_labels_of_the_rows_asked_for() -> None:
     host, rows = examples(9), np.array([7, 0, 7])
     inputs, labels = host.at(rows)

@@ -16,8 +16,8 @@ from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.training import compiler, memory
 from vlga_jax.training import features as features_module
-from vlga_jax.training import memory
 from vlga_jax.training.data import DataConfig, load_training_data
 from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import (
@@ -27,7 +27,7 @@ from vlga_jax.training.features import (
     fits_on_device,
     to_device_if_it_fits,
 )
-from vlga_jax.training.programs import Plan
+from vlga_jax.training.programs import Plan, build_evaluation
 
 FIRST = BlockSpec(ConvSpec(4, 3, True), PoolSpec("max", 2), ConvSpec(3, 3, False), True, 0.5)
 SECOND = BlockSpec(ConvSpec(5, 1, True), PoolSpec("average", 2), None, False, 0.0)
@@ -54,7 +54,7 @@ def variables() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def recomputed(variables: dict[str, Any]) -> PhaseData:
-    return PrefixFeatures(IMAGES).of("child", "parent", CHILD, variables, 1)
+    return PrefixFeatures(IMAGES, build_evaluation).of("child", "parent", CHILD, variables, 1)
 
 
 def inputs_and_labels(data: PhaseData) -> list[np.ndarray]:
@@ -78,7 +78,7 @@ def test_features_are_the_outputs_of_the_last_block_of_the_whole_network(
 def test_features_continued_from_the_previous_phase_have_the_same_bits(
     recomputed: PhaseData, variables: dict[str, Any]
 ) -> None:
-    prefix = PrefixFeatures(IMAGES)
+    prefix = PrefixFeatures(IMAGES, build_evaluation)
     prefix.of("parent", None, PARENT, variables, 0)
     continued = prefix.of("child", "parent", CHILD, variables, 1)
     for one, other in zip(inputs_and_labels(continued), inputs_and_labels(recomputed), strict=True):
@@ -89,7 +89,9 @@ def test_features_of_an_image_do_not_depend_on_its_batch(recomputed: PhaseData, 
     order = np.random.default_rng(1).permutation(300)[:290]
     assert isinstance(IMAGES.train.inputs, np.ndarray)
     shuffled = Examples(IMAGES.train.inputs[order], np.asarray(IMAGES.train.labels)[order])
-    features = PrefixFeatures(PhaseData(shuffled, IMAGES.validation)).of("child", "parent", CHILD, variables, 1)
+    features = PrefixFeatures(PhaseData(shuffled, IMAGES.validation), build_evaluation).of(
+        "child", "parent", CHILD, variables, 1
+    )
     np.testing.assert_array_equal(features.train.inputs, np.asarray(recomputed.train.inputs)[order])
 
 
@@ -102,7 +104,7 @@ def spoiled(variables: dict[str, Any]) -> dict[str, Any]:
 def test_features_of_a_child_of_the_newest_prefix_use_only_its_new_block(
     recomputed: PhaseData, variables: dict[str, Any]
 ) -> None:
-    prefix = PrefixFeatures(IMAGES)
+    prefix = PrefixFeatures(IMAGES, build_evaluation)
     prefix.of("parent", None, PARENT, variables, 0)
     continued = prefix.of("child", "parent", CHILD, spoiled(variables), 1)
     np.testing.assert_array_equal(continued.train.inputs, recomputed.train.inputs)
@@ -112,14 +114,14 @@ def test_features_of_a_child_of_the_newest_prefix_use_only_its_new_block(
 def test_features_of_another_parents_child_start_from_the_images(
     ancestor: str | None, num_blocks: int, variables: dict[str, Any]
 ) -> None:
-    prefix = PrefixFeatures(IMAGES)
+    prefix = PrefixFeatures(IMAGES, build_evaluation)
     prefix.of("parent", None, PARENT, variables, 0)
     features = prefix.of("child", ancestor, CHILD, spoiled(variables), num_blocks)
     assert np.isnan(features.train.inputs).all()
 
 
 def test_features_of_the_newest_prefix_are_remembered(variables: dict[str, Any]) -> None:
-    prefix = PrefixFeatures(IMAGES)
+    prefix = PrefixFeatures(IMAGES, build_evaluation)
     once = prefix.of("parent", None, PARENT, variables, 0)
     assert prefix.of("parent", None, PARENT, spoiled(variables), 0) is once
 
@@ -154,13 +156,12 @@ def test_fits_on_device_up_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 OF_PARENT, OF_CHILD = 4 * 307 * 3 * 3 * 3, 4 * 307 * 2 * 2 * 5  # bytes of their features
-OF_PARENT_THERE = 4 * (512 + 256) * 3 * 3 * 3  # in whole batches
 
 
 @pytest.mark.parametrize(
     ("available", "parents", "childs", "continues"),
     [
-        (OF_PARENT_THERE + OF_CHILD, True, True, True),
+        (OF_PARENT + OF_CHILD, True, True, True),
         (OF_PARENT, True, True, False),
         (OF_CHILD, False, True, True),
         (0, False, False, True),
@@ -170,13 +171,13 @@ def test_features_lie_on_the_device_where_there_is_room(
     available: int, parents: bool, childs: bool, continues: bool, room: Any, recomputed: PhaseData, variables: Any
 ) -> None:
     room(available)
-    prefix = PrefixFeatures(IMAGES)
+    prefix = PrefixFeatures(IMAGES, build_evaluation)
     of_parent = prefix.of("parent", None, PARENT, variables, 0)
     of_child = prefix.of("child", "parent", CHILD, variables, 1)
     assert [isinstance(each.train.inputs, jax.Array) for each in (of_parent, of_child)] == [parents, childs]
     for one, other in zip(inputs_and_labels(of_child), inputs_and_labels(recomputed), strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
-    prefix = PrefixFeatures(IMAGES)
+    prefix = PrefixFeatures(IMAGES, build_evaluation)
     prefix.of("parent", None, PARENT, variables, 0)
     from_old = prefix.of("child", "parent", CHILD, spoiled(variables), 1)
     assert np.isnan(np.asarray(from_old.train.inputs)).all() != continues
@@ -190,9 +191,30 @@ def test_features_of_a_device_that_others_fill_lie_on_the_host(
 
     room(10**9)
     monkeypatch.setattr(features_module, "with_batch", full)
-    found = PrefixFeatures(IMAGES).of("child", "parent", CHILD, variables, 1)
+    found = PrefixFeatures(IMAGES, build_evaluation).of("child", "parent", CHILD, variables, 1)
     assert isinstance(found.train.inputs, np.ndarray)
     np.testing.assert_array_equal(found.train.inputs, recomputed.train.inputs)
+
+
+def test_features_on_the_device_are_not_copied_there_again(room: Any, variables: Any) -> None:
+    room(OF_PARENT)
+    features = PrefixFeatures(IMAGES, build_evaluation).of("parent", None, PARENT, variables, 0)
+    again = to_device_if_it_fits(features)
+    assert again.train.inputs is features.train.inputs and again.validation.inputs is features.validation.inputs
+
+
+def test_features_by_onednn_do_not_depend_on_the_batch_either(
+    variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "_WORTH_FLOPS", 0.0)
+    whole, half = (
+        PhaseData(Examples(IMAGES.train.inputs[start:], IMAGES.train.labels[start:]), IMAGES.validation)
+        for start in (0, 150)
+    )
+    features, others = (
+        PrefixFeatures(each, build_evaluation).of("c", "p", CHILD, variables, 1) for each in (whole, half)
+    )
+    np.testing.assert_array_equal(others.train.inputs, np.asarray(features.train.inputs)[150:])
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="data go to the device there")
@@ -269,7 +291,7 @@ def test_training_on_features_gives_the_accuracies_of_training_on_images() -> No
 
 def test_features_in_bfloat16_are_the_rounded_ones(recomputed: PhaseData, variables: dict[str, Any]) -> None:
     plan = dataclasses.replace(CHILD, recipe=dataclasses.replace(PLAIN, precision="bfloat16"))
-    half = PrefixFeatures(IMAGES).of("child", "parent", plan, variables, 1)
+    half = PrefixFeatures(IMAGES, build_evaluation).of("child", "parent", plan, variables, 1)
     for part, exact in ((half.train, recomputed.train), (half.validation, recomputed.validation)):
         assert part.inputs.dtype == jnp.bfloat16
         largest = float(np.abs(exact.inputs).max())

@@ -64,12 +64,28 @@ def test_the_oldest_programs_make_room_and_those_asked_for_again_stay(
 
 def test_evaluation_is_that_of_a_training_unless_there_is_none(programs: ProgramCache, built: list[Plan]) -> None:
     assert programs.evaluation(PLAN) == "alone, of 20"
+    assert programs.evaluation(PLAN) == "alone, of 20", "known by now"
     programs.of(PLAN)
     assert programs.evaluation(dataclasses.replace(PLAN, whole_epochs=True)) == "of 20"
     with pytest.raises(TrainingFailure, match="too large"):
         programs.of(OTHERS[1])
     assert programs.evaluation(OTHERS[1]) == "alone, of 22", "its own could not be compiled"
     assert built == [PLAN, OTHERS[1]]
+
+
+def test_evaluations_outlive_trainings_and_the_oldest_make_room(
+    programs: ProgramCache, built: list[Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program_cache, "_PROGRAMS_KEPT", 1)
+    monkeypatch.setattr(program_cache, "_EVALUATIONS_KEPT", 2)
+    for plan in (PLAN, OTHERS[0]):
+        programs.of(plan)
+    programs.start([OTHERS[2]])
+    assert [programs.evaluation(plan) for plan in (OTHERS[0], PLAN)] == ["of 21", "of 20"]
+    programs.of(OTHERS[2])
+    assert [programs.evaluation(plan) for plan in (PLAN, OTHERS[0])] == ["of 20", "alone, of 21"]
+    programs.release()
+    assert programs.evaluation(PLAN) == "alone, of 20"
 
 
 @pytest.mark.parametrize(

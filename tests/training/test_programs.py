@@ -73,37 +73,42 @@ def test_features_and_trainings_on_a_device_compile_three_operations(
     """Of a phase's shapes, each a program to compile: room for its features, to place a batch there, to take one."""
     monkeypatch.setattr(features, "_fits_on_device", lambda _: True)
     images = PhaseData(EXAMPLES.on_device(), Examples(EXAMPLES.inputs[:200], EXAMPLES.labels[:200]).on_device())
-    programs = ProgramCache(threads=1)
-    for channels in (59, 61):
-        first = plan_of(channels)
-        whole = dataclasses.replace(first, spec=dataclasses.replace(first.spec, blocks=first.spec.blocks * 2))
-        second = dataclasses.replace(whole.of_block(1), whole_epochs=True)
-        variables = initialise(jax.random.key(0), whole.spec)
-        prefix = PrefixFeatures(images, programs.evaluation)
-        for plan in (first, second):
-            programs.of(plan)
-        state = second.initial_state(initialise(jax.random.key(0), second.spec))
-        with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            caplog.clear()
-            data = prefix.of("first", None, first, variables, 0)
-            (end,) = run_epochs(second, programs.of(second)[0], state, data.train, data.validation, jax.random.key(1))
-            prefix.of("second", "first", whole, variables, 1)
-        assert end.accuracy is not None
-    programs.close()
+    with contextlib.closing(ProgramCache(threads=1)) as programs:
+        for channels in (59, 61):
+            first = plan_of(channels)
+            whole = dataclasses.replace(first, spec=dataclasses.replace(first.spec, blocks=first.spec.blocks * 2))
+            second = dataclasses.replace(whole.of_block(1), whole_epochs=True)
+            variables = initialise(jax.random.key(0), whole.spec)
+            prefix = PrefixFeatures(images, programs.evaluation)
+            for plan in (first, second):
+                programs.of(plan)
+            state = second.initial_state(initialise(jax.random.key(0), second.spec))
+            with jax.log_compiles(), caplog.at_level(logging.WARNING):
+                caplog.clear()
+                data = prefix.of("first", None, first, variables, 0)
+                (end,) = run_epochs(
+                    second, programs.of(second)[0], state, data.train, data.validation, jax.random.key(1)
+                )
+                prefix.of("second", "first", whole, variables, 1)
+            assert end.accuracy is not None
     # Each for training and validation: the features of both blocks, and batches of the first's.
     assert compiled(caplog) == {"jit(broadcast_in_dim)": 4, "jit(with_batch)": 4, "jit(_slice)": 2}
 
 
-def test_plans_evaluate_alike_whatever_decides_the_training_alone() -> None:
+def test_an_evaluation_depends_on_nothing_that_decides_the_training_alone() -> None:
     plan = plan_of(4)
     deeper = dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, blocks=plan.spec.blocks * 2), num_frozen=1)
-    assert deeper.of_block(0).evaluates_as(plan)
-    assert not deeper.of_block(1).evaluates_as(plan) and not deeper.evaluates_as(plan)
     faster = dataclasses.replace(plan.recipe, learning_rate=0.5)
-    assert plan.evaluates_as(dataclasses.replace(plan, recipe=faster, whole_epochs=True))
+    for same in (deeper.of_block(0), dataclasses.replace(plan, recipe=faster, whole_epochs=True)):
+        assert same.of_evaluation == plan.of_evaluation
     longer = dataclasses.replace(plan.recipe, epochs=2)  # for which the compiler may choose other kernels
-    assert not plan.evaluates_as(dataclasses.replace(plan, recipe=longer))
     halved = dataclasses.replace(plan.recipe, precision="bfloat16")
-    assert not plan.evaluates_as(dataclasses.replace(plan, recipe=halved))
-    assert not plan.evaluates_as(dataclasses.replace(plan, input_dtype="float32"))
-    assert not plan.evaluates_as(dataclasses.replace(plan, layers="plain"))
+    for other in (
+        deeper,
+        deeper.of_block(1),
+        dataclasses.replace(plan, recipe=longer),
+        dataclasses.replace(plan, recipe=halved),
+        dataclasses.replace(plan, input_dtype="float32"),
+        dataclasses.replace(plan, layers="plain"),
+    ):
+        assert other.of_evaluation != plan.of_evaluation

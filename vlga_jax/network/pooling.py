@@ -18,7 +18,7 @@ from vlga_jax.shapes import Array, Float
 
 Images = Float[Array, "batch height width channels"]
 Pooled = Float[Array, "batch out_height out_width channels"]
-_COSTLY = ("elu", "selu")  # activations with an exponential, which every tap would compute anew
+_COSTLY = ("elu", "selu")  # activations with an exponential, which overlapping windows would compute anew
 
 
 def pool(x: Images, spec: PoolSpec) -> Pooled:
@@ -60,7 +60,7 @@ def tuned_pool(x: Images, spec: PoolSpec, activation: str) -> Pooled:
     """
     if jax.default_backend() != "cpu":
         return pool(x, spec)
-    if activation in _COSTLY:
+    if activation in _COSTLY and spec.stride < POOL_WINDOW:
         x = lax.optimization_barrier(x)
     ragged = any(side % spec.stride or spec.stride < POOL_WINDOW for side in x.shape[1:3])
     if not ragged:

@@ -16,7 +16,7 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Float, Int
-from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches
+from vlga_jax.training.inference import padded_batches
 from vlga_jax.training.step import scale_images
 
 
@@ -91,7 +91,7 @@ class Predictor:
             raise InputError("images", f"{images.dtype} {list(images.shape)}", wanted)
         variables = jax.device_put(self.variables)  # once, not with every batch
         outputs = np.empty((len(images), self.spec.num_classes), np.float32)
-        for rows, padded in padded_batches(len(images), EVAL_BATCH_SIZE):
+        for rows, padded in padded_batches(len(images)):
             outputs[rows] = np.asarray(self._apply(variables, jnp.asarray(images[padded])))[: len(rows)]
         return outputs
 

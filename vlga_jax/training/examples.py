@@ -25,13 +25,28 @@ class Examples:
       inputs: `[examples, height, width, channels]`, on the host; or on the device, where rows that are no examples
         follow until there are `padded_length(examples)`.
       labels: `[examples]`, int32.
+
+    Raises:
+      ValueError: there are other than so many inputs.
     """
 
     inputs: np.ndarray | Array
     labels: np.ndarray | Array
 
+    def __post_init__(self) -> None:
+        on_host = isinstance(self.inputs, np.ndarray)
+        wanted = len(self.labels) if on_host else padded_length(len(self.labels))
+        if len(self.inputs) != wanted:
+            place = "host" if on_host else "device"
+            raise ValueError(f"{len(self.inputs)} inputs on the {place} for {len(self.labels)} labels, not {wanted}")
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the examples' inputs, without the rows that follow."""
+        return self.inputs.nbytes // max(len(self.inputs), 1) * len(self)
 
     def at(self, rows: np.ndarray) -> Batch:
         """Returns the examples at `rows`, int32 `[batch]`; for examples on the host."""
@@ -39,21 +54,23 @@ class Examples:
 
     def batches(self) -> Iterator[np.ndarray | Array]:
         """Yields inputs `[EVAL_BATCH_SIZE, ...]` in order; the last batch has rows that are no examples at its end."""
-        for rows, padded in padded_batches(len(self), EVAL_BATCH_SIZE):
+        for rows, padded in padded_batches(len(self)):
             if isinstance(self.inputs, np.ndarray):
                 yield self.inputs[padded]
             else:
                 yield _slice(self.inputs, np.int32(rows[0]))
 
     def on_device(self) -> "Examples":
-        """Returns the same on the device, copied there from the host."""
-        inputs = np.asarray(self.inputs)
-        filled = np.zeros((padded_length(len(self)), *inputs.shape[1:]), inputs.dtype)
-        filled[: len(inputs)] = inputs
-        return Examples(*jax.block_until_ready(jax.device_put((filled, np.asarray(self.labels)))))
+        """Returns the same on the device; what lies there already is not copied."""
+        inputs = self.inputs
+        if isinstance(inputs, np.ndarray):
+            filled = np.zeros((padded_length(len(self)), *inputs.shape[1:]), inputs.dtype)
+            filled[: len(self)] = inputs
+            inputs = filled
+        return Examples(*jax.block_until_ready(jax.device_put((inputs, self.labels))))
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _slice(inputs: Array, start: Array) -> Array:
     return lax.dynamic_slice_in_dim(inputs, start, EVAL_BATCH_SIZE)
 

@@ -23,10 +23,10 @@ from vlga_jax.shapes import Array
 from vlga_jax.training import memory
 from vlga_jax.training.examples import Examples, with_batch
 from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_length
-from vlga_jax.training.programs import Plan, build_evaluation
+from vlga_jax.training.programs import Plan
 
 SHARE_OF_MEMORY = 0.4  # of the host's, for one phase's features; it may hold two phases'
-SHARE_OF_DEVICE = 0.7  # of an accelerator's, for all features there; the rest is for training
+SHARE_OF_DEVICE = 0.7  # of an accelerator's, for all features there but what fills batches; the rest is for training
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ def _fits_on_device(num_bytes: int) -> bool:
 
 
 def _bytes_of(data: PhaseData) -> int:
-    return data.train.inputs.nbytes + data.validation.inputs.nbytes
+    return data.train.nbytes + data.validation.nbytes
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ class PrefixFeatures:
       evaluation_of: from a plan to its `Programs.evaluate`, compiled now or before.
     """
 
-    def __init__(self, images: PhaseData, evaluation_of: Callable[[Plan], Any] = build_evaluation):
+    def __init__(self, images: PhaseData, evaluation_of: Callable[[Plan], Any]):
         self._images, self._evaluation_of = images, evaluation_of
         self._digest: str | None = None
         self._num_blocks = 0

@@ -26,11 +26,11 @@ class Answers(NamedTuple):
     outputs: Any
 
 
-def padded_batches(num_examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the rows of each batch in order, int `[at most batch]`, and the same repeated to fill it, `[batch]`."""
-    for start in range(0, num_examples, batch_size):
-        rows = np.arange(start, min(start + batch_size, num_examples))
-        yield rows, np.resize(rows, batch_size)
+def padded_batches(num_examples: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the rows of each batch in order, int `[at most EVAL_BATCH_SIZE]`, and the same repeated to fill it."""
+    for start in range(0, num_examples, EVAL_BATCH_SIZE):
+        rows = np.arange(start, min(start + EVAL_BATCH_SIZE, num_examples))
+        yield rows, np.resize(rows, EVAL_BATCH_SIZE)
 
 
 def padded_length(num_examples: int) -> int:

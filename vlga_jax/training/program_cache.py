@@ -11,14 +11,16 @@ import jax
 from vlga_jax.training.processor import num_threads
 from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
 
-_PROGRAMS_KEPT = 32  # of plans that may come again; jit caches are bounded by entries, so programs must be let go
+# Jit caches are bounded by entries, not bytes, so programs must be let go.
+_PROGRAMS_KEPT = 32  # of plans that may come again
+_EVALUATIONS_KEPT = 128  # of networks that the next phase may inherit
 
 
 def default_threads() -> int:
     """Returns how many programs are compiled at a time unless something else is asked for.
 
     On a CPU one core is left to training, and there are 4 threads at most. Where an accelerator trains there is one a
-    core, and 8 at most: with more no search was run yet.
+    core, and 8 at most; that was not measured on one.
     """
     if jax.default_backend() == "cpu":
         return min(4, max(1, num_threads() - 1))
@@ -37,6 +39,7 @@ class ProgramCache:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
         self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
+        self._evaluations: collections.OrderedDict[tuple[Any, ...], Any] = collections.OrderedDict()
         self._uncharged: set[Plan] = set()  # submitted, and nobody has been told yet what compiling took
 
     def start(self, plans: Iterable[Plan]) -> None:
@@ -51,24 +54,31 @@ class ProgramCache:
           TrainingFailure: they need more memory than there is.
         """
         programs = self._submit(plan).result()
+        self._remember(plan, programs.evaluate)
         seconds = programs.compile_seconds if plan in self._uncharged else 0.0
         self._uncharged.discard(plan)
         return programs, seconds
 
     def evaluation(self, plan: Plan) -> Any:
-        """Returns a plan's `Programs.evaluate`: that of a training with the same one, if it is still there."""
-        for trained, programs in self._programs.items():
-            if trained.evaluates_as(plan) and programs.done() and programs.exception() is None:
-                return programs.result().evaluate
-        return build_evaluation(plan)
+        """Returns a plan's `Programs.evaluate`: that of a training that has the same one, if it is still there."""
+        known = self._evaluations.get(plan.of_evaluation)
+        return self._remember(plan, build_evaluation(plan) if known is None else known)
 
     def release(self) -> None:
         """Lets go of all programs; they are compiled again if they are asked for."""
         self._programs.clear()
+        self._evaluations.clear()
 
     def close(self) -> None:
         """Waits for no program that nobody will run."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _remember(self, plan: Plan, evaluate: Any) -> Any:
+        self._evaluations[plan.of_evaluation] = evaluate
+        self._evaluations.move_to_end(plan.of_evaluation)
+        while len(self._evaluations) > _EVALUATIONS_KEPT:
+            self._evaluations.popitem(last=False)
+        return evaluate
 
     def _submit(self, plan: Plan) -> Future[Programs]:
         if plan not in self._programs:

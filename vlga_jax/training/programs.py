@@ -88,13 +88,10 @@ class Plan:
             input_dtype=self.recipe.precision if block else self.input_dtype,
         )
 
-    def evaluates_as(self, other: "Plan") -> bool:
-        """Returns whether both plans have the same evaluation."""
-
-        def decisive(plan: Plan) -> tuple[Any, ...]:
-            return plan.spec, plan.recipe.precision, plan.input_dtype, plan.layers, plan.flops
-
-        return decisive(self) == decisive(other)
+    @property
+    def of_evaluation(self) -> tuple[Any, ...]:
+        """All that `Programs.evaluate` depends on."""
+        return self.spec, self.recipe.precision, self.input_dtype, self.layers, self.flops
 
     def initial_state(self, variables: Variables) -> TrainState:
         """Returns the state before the first step, from the network's variables, on the host."""
