@@ -79,7 +79,7 @@ def run(workload: Workload, values: flags.FlagValues) -> Iterator[dict[str, Any]
     images = choose_images(config, values.data_dir)
     space = make_search_space(parse(SpaceConfig, config.space.to_dict()))
     phases = draw(workload, space, values.chromosome_seed)
-    rows = _chosen_rows(workload, values.rows)
+    rows = _chosen_rows(workload, values.rows, values.data_dir)
     rate = _matrix_rate()
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
@@ -103,8 +103,8 @@ def run(workload: Workload, values: flags.FlagValues) -> Iterator[dict[str, Any]
             }
 
 
-def _chosen_rows(workload: Workload, parts: list[str]) -> list[Runner]:
-    first, *others = runners(workload.name, gpu=bool(machine()["gpu"]))
+def _chosen_rows(workload: Workload, parts: list[str], data_dir: str) -> list[Runner]:
+    first, *others = runners(workload.name, data_dir, gpu=bool(machine()["gpu"]))
     for part in parts:
         if not any(part in row.name for row in (first, *others)):
             names = ", ".join(row.name for row in (first, *others))

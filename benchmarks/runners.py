@@ -37,14 +37,16 @@ class Runner:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def runners(workload: str, *, gpu: bool) -> list[Runner]:
+def runners(workload: str, data_dir: str, *, gpu: bool) -> list[Runner]:
     """Returns this project's rows, then those of the peers whose environments can be made.
 
     Args:
       workload: its name.
+      data_dir: where this project's rows find their images, as `benchmarks.evaluate` takes it; a job names the peers'.
       gpu: whether there is one.
     """
-    ours = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on")
+    images = (f"--data_dir={Path(data_dir).absolute()}",) if data_dir else ()
+    ours = (sys.executable, "-m", "benchmarks.evaluate", f"--workload={workload}", "--cache=on", *images)
     plain = (*ours, "--plain", "--precision=float32")
     rows = [
         Runner("vlga_jax", False, ours),

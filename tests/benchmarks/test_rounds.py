@@ -2,6 +2,7 @@
 
 import collections
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import images
-from benchmarks.runners import Runner
+from benchmarks.runners import Runner, runners
 from benchmarks.workloads import WORKLOADS, Workload
 
 TINY = Workload("tiny", 2, 2, (8, 16), (1, 3), 2, 60, 20)
@@ -61,7 +62,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(WORKLOADS, "tiny", TINY)
     monkeypatch.setattr(benchmarks, "_RESULTS", directory)
     monkeypatch.setattr(benchmarks, "_matrix_rate", lambda: 1e9)
-    monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: ROWS)
+    monkeypatch.setattr(benchmarks, "runners", lambda name, data_dir, gpu: ROWS)
     return directory
 
 
@@ -88,7 +89,7 @@ def test_a_benchmark_that_is_stopped_leaves_its_whole_rounds(results: Path, monk
 def test_a_row_that_fails_later_keeps_its_rounds(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(off_after=99, fails={"peer": 2})
     monkeypatch.setattr(benchmarks, "measure", machine.measure)
-    monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: ROWS[:2])
+    monkeypatch.setattr(benchmarks, "runners", lambda name, data_dir, gpu: ROWS[:2])
     assert command("--workloads=tiny", "--repeats=3") == 0
     (path,) = results.iterdir()
     kept = json.loads(path.read_text())
@@ -101,7 +102,7 @@ def test_a_row_of_ours_that_inherits_others_is_told_of(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [Runner(name, False, ()) for name in ("ours", "first phase", "last phase")]
-    monkeypatch.setattr(benchmarks, "runners", lambda name, gpu: rows)
+    monkeypatch.setattr(benchmarks, "runners", lambda name, data_dir, gpu: rows)
     machine = Machine(off_after=3, other_best={"first phase": 0, "last phase": 1})
     monkeypatch.setattr(benchmarks, "measure", machine.measure)
     assert command("--workloads=tiny", "--repeats=1") == 0
@@ -133,3 +134,15 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
     assert not machine.started
     assert not list(results.iterdir())
+
+
+def test_runners_of_this_project_are_told_where_the_images_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They would take random ones otherwise, while the peers' job holds those of the directory."""
+    made = subprocess.CompletedProcess((), 0, stdout="pytorch /python\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: made)
+    monkeypatch.chdir(tmp_path)
+    for directory, told in (("", []), ("images", [f"--data_dir={tmp_path / 'images'}"])):
+        rows = runners("deep", directory, gpu=False)
+        own = [row for row in rows if not row.peer]
+        assert len(own) == 3 and len(rows) == 6
+        assert all([part for part in row.command if "--data_dir" in part] == told for row in own)

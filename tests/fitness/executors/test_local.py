@@ -1,5 +1,4 @@
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import chex
@@ -7,11 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from tests.fitness.executors.executing import OpenExecutor, bits, nobody
+from tests.fitness.executors.executing import OpenExecutor, accuracy, ancestor_of, answers, bits, nobody
 from vlga_jax.fitness.evaluation import Request
 from vlga_jax.fitness.executors import local
-from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
-from vlga_jax.network.modules import ConvNet
+from vlga_jax.fitness.executors.local import Ancestor
 from vlga_jax.network.spec import ConvSpec
 from vlga_jax.training import memory, program_cache
 from vlga_jax.training.features import PhaseData
@@ -22,26 +20,6 @@ from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
 def three(make_request: Any) -> list[Request]:
     """Requests for different networks."""
     return [make_request(), make_request(block={"pool": None}), make_request(block={"b": None, "skip": True})]
-
-
-def answers(executor: LocalExecutor, requests: Sequence[Request], ancestor: Ancestor | None = None) -> dict[str, Any]:
-    """What must not depend on anything but the request: digest -> fitness, losses and the bits of the weights."""
-    return {trained.evaluation.digest: bits(trained) for trained in executor.run(requests, lambda _: ancestor)}
-
-
-def ancestor_of(executor: LocalExecutor, request: Request, ancestor: Ancestor | None = None) -> Ancestor:
-    (trained,) = executor.run([request], lambda _: ancestor)
-    assert trained.variables is not None
-    return Ancestor(request, trained.variables)
-
-
-def accuracy(request: Request, trained: Trained, images: PhaseData) -> float:
-    """Of the whole network on the validation images, computed by Flax alone."""
-    inputs = np.asarray(images.validation.inputs, np.float32) / np.float32(255)
-    assert trained.variables is not None
-    logits = ConvNet(request.network).apply(trained.variables, jax.numpy.asarray(inputs), train=False)
-    assert isinstance(logits, jax.Array)
-    return float(np.mean(np.argmax(logits, axis=-1) == images.validation.labels))
 
 
 def test_run_of_requests_answers_in_their_order(

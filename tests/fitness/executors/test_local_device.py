@@ -1,0 +1,63 @@
+"""The local executor's ways on an accelerator, on a CPU: data lie on the device, an epoch is one program."""
+
+from typing import Any
+
+import jax
+import pytest
+
+from tests.fitness.executors.executing import OpenExecutor, accuracy, ancestor_of, answers
+from vlga_jax.fitness.evaluation import Request
+from vlga_jax.fitness.executors.local import Ancestor
+from vlga_jax.training import program_cache
+from vlga_jax.training.features import PhaseData
+from vlga_jax.training.programs import Plan, Programs, build
+
+
+@pytest.fixture(autouse=True)
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Makes this project, not JAX, take the backend for a GPU; the plans whose programs were built."""
+    plans: list[Plan] = []
+
+    def watched(plan: Plan) -> Programs:
+        plans.append(plan)
+        return build(plan)
+
+    monkeypatch.setattr(program_cache, "build", watched)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    return plans
+
+
+def num_live(*shape: int) -> int:
+    """How many arrays of a shape JAX holds."""
+    return sum(array.shape == shape for array in jax.live_arrays())
+
+
+def test_run_of_a_line_on_a_device_trains_whole_epochs_and_holds_features_once(
+    open_executor: OpenExecutor, make_request: Any, images: PhaseData, built: list[Plan]
+) -> None:
+    parent = make_request()
+    heirs = [make_request(heir_of=parent, block=block) for block in ({"pool": None}, {"b": None, "pool": None})]
+    executor = open_executor()
+    ancestor = ancestor_of(executor, parent)
+    before = num_live(256, 3, 3, 4)
+    first, *_ = executor.run(heirs, lambda _: ancestor)
+    assert num_live(256, 3, 3, 4) - before == 2, "one batch each of training and validation"
+    assert first.evaluation.fitness == pytest.approx(accuracy(heirs[0], first, images))
+    assert first.evaluation.losses[-1] < first.evaluation.losses[0]
+    assert len(built) == 3 and all(plan.whole_epochs for plan in built)
+
+
+def test_run_of_heirs_on_a_device_in_any_order_and_by_anyone_gives_the_same_bits(
+    open_executor: OpenExecutor, make_request: Any
+) -> None:
+    parent = make_request()
+    heirs = [make_request(heir_of=parent, block=block) for block in ({"pool": None}, {"b": None, "pool": None})]
+    one = open_executor()
+    ancestor = ancestor_of(one, parent)
+    expected = answers(one, heirs, ancestor)
+    other = open_executor(compile_threads=2)
+    assert answers(other, heirs[::-1], ancestor) == expected
+    grandchild: Request = make_request(heir_of=heirs[0], block={"pool": None, "b": None})
+    child: Ancestor = ancestor_of(one, heirs[0], ancestor)
+    fresh = open_executor()
+    assert answers(one, [grandchild], child) == answers(fresh, [grandchild], child), "from images, too"
