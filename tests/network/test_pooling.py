@@ -14,16 +14,13 @@ from vlga_jax.network.pooling import pool, tuned_pool
 from vlga_jax.network.spec import PoolSpec
 
 Pool = Callable[[Any, PoolSpec], Any]
-WAYS: dict[str, Pool] = {
-    "pool": pool,
-    **{name: functools.partial(tuned_pool, activation=name) for name in ("relu", "elu")},
-}
+WAYS: dict[str, Pool] = {"pool": pool, "tuned": functools.partial(tuned_pool, activation="elu")}
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kind", ["max", "average"])
-@pytest.mark.parametrize("size", [(6, 4), (5, 7), (4, 3), (1, 3)])
+@pytest.mark.parametrize("size", [(6, 4), (5, 7), (1, 3)])
 def test_pool_of_any_size_is_numpys_with_the_gradient_of_flaxs(
     way: str, kind: str, stride: int, size: tuple[int, int]
 ) -> None:
@@ -67,7 +64,7 @@ def test_tuned_pool_is_the_same_bits_and_shares_the_gradient_of_equal_values_ali
         pooled, backward = jax.vjp(lambda x: way(x, PoolSpec(kind, stride)), x)
         return pooled, backward(jnp.ones_like(pooled))[0]
 
-    for one, other in zip(both(WAYS["relu"], x), both(pool, x), strict=True):
+    for one, other in zip(both(WAYS["tuned"], x), both(pool, x), strict=True):
         assert one.dtype == other.dtype == x.dtype
         np.testing.assert_array_equal(one, other)
 
@@ -78,7 +75,7 @@ def test_tuned_pool_rounds_as_the_plain_one_does(kind: str, stride: int) -> None
     rng = np.random.default_rng(7)
     x = rng.normal(size=(4, 7, 6, 3)).astype(np.float32)
     (pooled, gradient), (expected, expected_gradient) = (
-        jax.jit(functools.partial(_with_gradient, way, PoolSpec(kind, stride)))(x) for way in (WAYS["elu"], pool)
+        jax.jit(functools.partial(_with_gradient, way, PoolSpec(kind, stride)))(x) for way in (WAYS["tuned"], pool)
     )
     np.testing.assert_array_equal(pooled, expected)
     if kind == "max":

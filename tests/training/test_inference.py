@@ -1,6 +1,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ def answers(spec: NetworkSpec, variables: Any, precision: str = "float32") -> An
 def test_eval_step_gives_logits_and_outputs_of_a_network_that_learns_nothing(blocks: tuple[BlockSpec, ...]) -> None:
     spec = NetworkSpec((4, 4, 1), 3, "tanh", "average", blocks)
     variables = initialise(jax.random.key(2), spec)
-    images = np.float32(BATCH) / np.float32(255)
+    images = jnp.asarray(np.float32(BATCH) / np.float32(255))
     logits, captured = ConvNet(spec).apply(variables, images, train=False, capture_intermediates=True)
     found = answers(spec, variables)
     np.testing.assert_allclose(found.logits, logits, rtol=1e-5, atol=1e-6)
@@ -36,7 +37,7 @@ def test_eval_step_gives_logits_and_outputs_of_a_network_that_learns_nothing(blo
 def test_eval_step_in_bfloat16_gives_outputs_of_that_precision_and_float32_logits() -> None:
     spec = NetworkSpec((4, 4, 1), 3, "tanh", "average", (FIRST,))
     found = answers(spec, initialise(jax.random.key(2), spec), "bfloat16")
-    assert (found.outputs.dtype, found.logits.dtype) == (jax.numpy.bfloat16, np.float32)
+    assert (found.outputs.dtype, found.logits.dtype) == (jnp.bfloat16, np.float32)
 
 
 def test_eval_step_of_a_network_without_blocks_gives_its_inputs() -> None:
