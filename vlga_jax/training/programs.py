@@ -122,16 +122,16 @@ def lower(plan: Plan) -> tuple[Any, Any]:
     Raises:
       TrainingFailure: the state alone needs more memory than there is.
     """
-    state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
+    shapes = variable_shapes(plan.spec)
+    state = jax.eval_shape(plan.initial_state, shapes)
     _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients need")
-    return _lower_training(plan, state), _lower_evaluation(plan)
+    return _lower_training(plan, state), _lower_evaluation(plan, shapes)
 
 
-def _lower_evaluation(plan: Plan) -> Any:
-    variables = variable_shapes(plan.spec)
+def _lower_evaluation(plan: Plan, shapes: Variables) -> Any:
     inputs = _examples(plan, EVAL_BATCH_SIZE).inputs
     eval_step = jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
-    return eval_step.lower(variables["params"], variables.get("batch_stats", {}), inputs)
+    return eval_step.lower(shapes["params"], shapes.get("batch_stats", {}), inputs)
 
 
 def _lower_training(plan: Plan, state: TrainState) -> Any:
@@ -176,7 +176,7 @@ def build(plan: Plan) -> Programs:
 
 def build_evaluation(plan: Plan) -> Any:
     """Returns `Programs.evaluate` alone."""
-    return compiler.compiled(_lower_evaluation(plan), plan.layers, plan.flops)
+    return compiler.compiled(_lower_evaluation(plan, variable_shapes(plan.spec)), plan.layers, plan.flops)
 
 
 def _update_of(plan: Plan, packing: Packing) -> Any:
