@@ -51,13 +51,19 @@ class Worker:
         self._run.log_artifact(artifact)
 
     def finish(self, *, exit_code: int) -> None:
-        """Ends the run once all of it is sent."""
-        self._run.finish(exit_code=exit_code)
+        """Ends the run once all of it is sent, and waits until all of it is recorded."""
+        run = self._run
+        try:
+            run.finish(exit_code=exit_code)
+        finally:
+            # The last of a record is written when wandb's own process is told to end, and `finish` returns before it
+            # was: it ends with this one at the latest, written or not.
+            self._wandb.teardown()
 
     def abandon(self) -> None:
         """Ends a run that cannot go on as a failed one, if there is one and wandb still can."""
         with contextlib.suppress(BaseException):
-            self._run.finish(exit_code=1)
+            self.finish(exit_code=1)
 
 
 def serve(lines: Iterable[str], send: Callable[[str], Any], *, command_seconds: float, grace_seconds: float) -> None:
