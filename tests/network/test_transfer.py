@@ -14,12 +14,12 @@ import pytest
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
 from vlga_jax.network.transfer import (
-    block_variables,
     freeze,
     keep_frozen,
     labels,
     matching,
     merge,
+    of_block,
     stop_frozen_gradients,
 )
 
@@ -91,7 +91,7 @@ def test_merge_and_freezing_of_a_network_without_blocks_are_its_head() -> None:
     assert merge(whole, empty, 0) == empty
     assert labels(empty["params"], 0) == {"head": {"kernel": "trainable", "bias": "trainable"}}
     assert keep_frozen(empty["params"], {}, 0) == empty["params"]
-    assert block_variables(empty, 0) == {}
+    assert of_block(empty, 0) == {}
 
 
 def paths(tree: Any) -> dict[str, Any]:
@@ -212,13 +212,16 @@ def test_matching_of_any_two_networks_keeps_the_tree_and_takes_whatever_fits() -
                 assert moved.get(path) == (origin if fits else None)
 
 
-def test_block_variables_of_each_block_are_its_own() -> None:
-    variables = fresh(0, network(NORMED, PLAIN))
-    own = block_variables(variables, 0)
-    assert set(own) == {"params", "batch_stats"}
-    assert own["params"] is variables["params"]["block_0"]
-    assert own["batch_stats"] is variables["batch_stats"]["block_0"]
-    assert set(block_variables(variables, 1)) == {"params"}
+def test_of_block_gives_each_block_its_own_as_the_only_one() -> None:
+    variables = fresh(0, network(PLAIN, NORMED))
+    own = of_block(variables, 1)
+    assert {collection: set(tree) for collection, tree in own.items()} == {
+        "params": {"block_0"},
+        "batch_stats": {"block_0"},
+    }
+    for collection, tree in own.items():
+        assert tree["block_0"] is variables[collection]["block_1"]
+    assert set(of_block(variables, 0)) == {"params"}
 
 
 def test_labels_name_the_leading_blocks_frozen() -> None:

@@ -20,7 +20,8 @@ def test_batches_hold_all_examples_in_order_wherever_they_lie(size: int) -> None
     assert isinstance(there.inputs, jax.Array) and len(there) == size
     np.testing.assert_array_equal(there.labels, host.labels)
     for each in (host, there):
-        batches = [np.asarray(batch) for batch in each.batches()]
+        starts, batches = zip(*((start, np.asarray(batch)) for start, batch in each.batches()), strict=True)
+        assert starts == tuple(range(0, size, EVAL_BATCH_SIZE))
         assert {batch.shape for batch in batches} == {(EVAL_BATCH_SIZE, 3, 2, 1)}
         np.testing.assert_array_equal(np.concatenate(batches)[:size], host.inputs, strict=True)
 

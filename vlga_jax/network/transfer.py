@@ -60,10 +60,10 @@ def matching(fresh: Variables, inherited: Variables, sources: tuple[int | None, 
     return jax.tree_util.tree_map_with_path(chosen, fresh)
 
 
-def block_variables(variables: Variables, block: int) -> Variables:
-    """Returns one block's variables as those of `ConvBlock`."""
+def of_block(variables: Variables, block: int) -> Variables:
+    """Returns the variables of a network of one block of these, without a head; the very arrays."""
     name = f"block_{block}"
-    return {collection: tree[name] for collection, tree in variables.items() if name in tree}
+    return {collection: {"block_0": tree[name]} for collection, tree in variables.items() if name in tree}
 
 
 def labels(params: dict[str, Any], num_frozen: int) -> dict[str, Any]:

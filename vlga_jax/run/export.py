@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.checks import InputError
@@ -16,7 +15,7 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Float, Int
-from vlga_jax.training.inference import padded_batches
+from vlga_jax.training.inference import whole_batches
 from vlga_jax.training.step import scale_images
 
 
@@ -91,8 +90,8 @@ class Predictor:
             raise InputError("images", f"{images.dtype} {list(images.shape)}", wanted)
         variables = jax.device_put(self.variables)  # once, not with every batch
         outputs = np.empty((len(images), self.spec.num_classes), np.float32)
-        for rows, padded in padded_batches(len(images)):
-            outputs[rows] = np.asarray(self._apply(variables, jnp.asarray(images[padded])))[: len(rows)]
+        for start, batch in whole_batches(images):
+            outputs[start : start + len(batch)] = np.asarray(self._apply(variables, batch))[: len(images) - start]
         return outputs
 
 

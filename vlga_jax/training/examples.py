@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from vlga_jax.shapes import Array
-from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_batches, padded_length
+from vlga_jax.training.inference import EVAL_BATCH_SIZE, padded_length, whole_batches
 from vlga_jax.training.step import Batch
 
 
@@ -52,13 +52,13 @@ class Examples:
         """Returns the examples at `rows`, int32 `[batch]`; for examples on the host."""
         return Batch(self.inputs[rows], self.labels[rows])
 
-    def batches(self) -> Iterator[np.ndarray | Array]:
-        """Yields inputs `[EVAL_BATCH_SIZE, ...]` in order; the last batch has rows that are no examples at its end."""
-        for rows, padded in padded_batches(len(self)):
-            if isinstance(self.inputs, np.ndarray):
-                yield self.inputs[padded]
-            else:
-                yield _slice(self.inputs, np.int32(rows[0]))
+    def batches(self) -> Iterator[tuple[int, np.ndarray | Array]]:
+        """Yields each batch's first row and inputs `[EVAL_BATCH_SIZE, ...]` in order; the last may end with others."""
+        if isinstance(self.inputs, np.ndarray):
+            yield from whole_batches(self.inputs)
+        else:
+            for start in range(0, len(self), EVAL_BATCH_SIZE):
+                yield start, _slice(self.inputs, np.int32(start))
 
     def on_device(self) -> "Examples":
         """Returns the same on the device; what lies there already is not copied."""

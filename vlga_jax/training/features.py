@@ -129,11 +129,9 @@ class PrefixFeatures:
         """From a batch of what goes into a block to what comes out; the head says nothing that matters."""
         own = plan.of_block(block)
         evaluate = self._evaluation_of(own)
-        inherited = transfer.block_variables(variables, block)
+        inherited = transfer.of_block(variables, block)
         blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variable_shapes(own.spec)["params"]["head"])
-        params = {"block_0": inherited["params"], "head": blank}
-        batch_stats = {"block_0": inherited["batch_stats"]} if "batch_stats" in inherited else {}
-        there = jax.device_put((params, batch_stats))
+        there = jax.device_put(({**inherited["params"], "head": blank}, inherited.get("batch_stats", {})))
         return lambda inputs: evaluate(*there, inputs).outputs
 
 
@@ -148,7 +146,7 @@ def _outputs(
     num_examples = len(examples)
 
     def batches() -> Iterator[tuple[int, Array]]:
-        for start, batch in zip(range(0, num_examples, EVAL_BATCH_SIZE), examples.batches(), strict=True):
+        for start, batch in examples.batches():
             for block in blocks:
                 batch = block(batch)
             yield start, batch  # type: ignore[misc]

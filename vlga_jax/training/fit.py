@@ -93,7 +93,7 @@ def count_correct(programs: Programs, state: TrainState, examples: Examples) -> 
     """Returns how many examples the network of `state` classifies rightly; of equal logits the first counts."""
     variables = learnt(state)
     params, batch_stats = jax.device_put((variables["params"], variables.get("batch_stats", {})))
-    logits = [programs.evaluate(params, batch_stats, batch).logits for batch in examples.batches()]
+    logits = [programs.evaluate(params, batch_stats, batch).logits for _, batch in examples.batches()]
     answers = np.concatenate([np.asarray(some).argmax(axis=1) for some in logits])[: len(examples)]
     return int((answers == np.asarray(examples.labels)).sum())
 

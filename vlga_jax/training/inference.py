@@ -26,11 +26,11 @@ class Answers(NamedTuple):
     outputs: Any
 
 
-def padded_batches(num_examples: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the rows of each batch in order, int `[at most EVAL_BATCH_SIZE]`, and the same repeated to fill it."""
-    for start in range(0, num_examples, EVAL_BATCH_SIZE):
-        rows = np.arange(start, min(start + EVAL_BATCH_SIZE, num_examples))
-        yield rows, np.resize(rows, EVAL_BATCH_SIZE)
+def whole_batches(inputs: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each batch's first row and inputs `[EVAL_BATCH_SIZE, ...]` in order; the last repeats its own."""
+    for start in range(0, len(inputs), EVAL_BATCH_SIZE):
+        batch = inputs[start : start + EVAL_BATCH_SIZE]
+        yield start, batch if len(batch) == EVAL_BATCH_SIZE else np.resize(batch, (EVAL_BATCH_SIZE, *batch.shape[1:]))
 
 
 def padded_length(num_examples: int) -> int:

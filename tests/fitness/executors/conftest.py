@@ -1,14 +1,16 @@
 """What these tests share: executors that are closed at the end."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.fitness.executors.executing import OpenExecutor
+from tests.fitness.executors.executing import Built, OpenExecutor
 from vlga_jax.fitness.executors.local import LocalExecutor
+from vlga_jax.training import program_cache, programs
 from vlga_jax.training.features import PhaseData
+from vlga_jax.training.programs import Plan
 
 
 @pytest.fixture
@@ -20,3 +22,16 @@ def open_executor(images: PhaseData) -> Iterator[OpenExecutor]:
             return stack.enter_context(contextlib.closing(executor))
 
         yield open_one
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> Built:
+    found = Built()
+    for build, plans in ((programs.build, found.trainings), (programs.build_evaluation, found.evaluations)):
+
+        def watched(plan: Plan, build: Callable[[Plan], Any] = build, plans: list[Plan] = plans) -> Any:
+            plans.append(plan)
+            return build(plan)
+
+        monkeypatch.setattr(program_cache, build.__name__, watched)
+    return found

@@ -1,5 +1,6 @@
 """What tests of the local executor share: how one is opened, what it answers, and an answer's bits."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,18 @@ from vlga_jax.fitness.evaluation import Request
 from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor, Trained
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.training.features import PhaseData
+from vlga_jax.training.programs import Plan
 
 OpenExecutor = Callable[..., LocalExecutor]
 """Its options; what the fixture `open_executor` is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """The plans whose programs were built and not taken from memory, in order."""
+
+    trainings: list[Plan] = dataclasses.field(default_factory=list)
+    evaluations: list[Plan] = dataclasses.field(default_factory=list)
 
 
 def nobody(request: Request) -> None:

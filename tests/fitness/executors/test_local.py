@@ -6,14 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from tests.fitness.executors.executing import OpenExecutor, accuracy, ancestor_of, answers, bits, nobody
+from tests.fitness.executors.executing import Built, OpenExecutor, accuracy, ancestor_of, answers, bits, nobody
 from vlga_jax.fitness.evaluation import Request
 from vlga_jax.fitness.executors import local
 from vlga_jax.fitness.executors.local import Ancestor
 from vlga_jax.network.spec import ConvSpec
-from vlga_jax.training import memory, program_cache
+from vlga_jax.training import memory
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
 
 
 @pytest.fixture
@@ -139,47 +138,35 @@ def test_run_of_a_network_that_does_not_fit_fails_and_the_next_is_trained(
 
 
 def test_run_of_heirs_compiles_for_where_their_features_will_lie(
-    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch
+    open_executor: OpenExecutor, make_request: Any, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a phase's features are there, its programs are compiled for features on the device if they will fit."""
     parent = make_request()
     heir = make_request(heir_of=parent)
     executor = open_executor()
     ancestor = ancestor_of(executor, parent)
-    built: list[tuple[bool, bool]] = []
-
-    def watched(plan: Plan) -> Programs:
-        built.append((plan.whole_epochs, plan.spec == heir.network.suffix(1)))
-        return build(plan)
-
-    monkeypatch.setattr(program_cache, "build", watched)
+    built.trainings.clear()
     monkeypatch.setattr(local, "fits_on_device", lambda *_: True)
     (trained,) = executor.run([heir], lambda _: ancestor)
     # Here they did not come to lie on a device after all, so programs that take steps are compiled then.
-    assert built == [(True, True), (False, True)]
+    assert [plan.whole_epochs for plan in built.trainings] == [True, False]
+    assert {plan.spec for plan in built.trainings} == {heir.network.suffix(1)}
     assert trained.evaluation.status == "ok"
 
 
 def test_run_of_heirs_compiles_nothing_for_the_features_of_those_it_trained(
-    open_executor: OpenExecutor, make_request: Any, monkeypatch: pytest.MonkeyPatch
+    open_executor: OpenExecutor, make_request: Any, built: Built
 ) -> None:
-    compiled: list[Plan] = []
-
-    def watched(plan: Plan) -> Any:
-        compiled.append(plan)
-        return build_evaluation(plan)
-
-    monkeypatch.setattr(program_cache, "build_evaluation", watched)
     parent = make_request()
     child = make_request(heir_of=parent, block={"pool": None})
     grandchild = make_request(heir_of=child, block={"pool": None, "b": None})
     executor = open_executor()
     line = ancestor_of(executor, child, ancestor_of(executor, parent))
     expected = answers(executor, [grandchild], line)
-    assert not compiled
+    assert not built.evaluations
     other = open_executor()
     assert answers(other, [grandchild], line) == expected, "also by an executor that has to compile them"
-    assert [plan.spec.blocks for plan in compiled] == [(block,) for block in child.network.blocks]
+    assert [plan.spec.blocks for plan in built.evaluations] == [(block,) for block in child.network.blocks]
 
 
 def test_run_past_max_seconds_fails_unless_the_result_is_known_already(

@@ -5,26 +5,16 @@ from typing import Any
 import jax
 import pytest
 
-from tests.fitness.executors.executing import OpenExecutor, accuracy, ancestor_of, answers
+from tests.fitness.executors.executing import Built, OpenExecutor, accuracy, ancestor_of, answers
 from vlga_jax.fitness.evaluation import Request
 from vlga_jax.fitness.executors.local import Ancestor
-from vlga_jax.training import program_cache
 from vlga_jax.training.features import PhaseData
-from vlga_jax.training.programs import Plan, Programs, build
 
 
 @pytest.fixture(autouse=True)
-def built(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """Makes this project, not JAX, take the backend for a GPU; the plans whose programs were built."""
-    plans: list[Plan] = []
-
-    def watched(plan: Plan) -> Programs:
-        plans.append(plan)
-        return build(plan)
-
-    monkeypatch.setattr(program_cache, "build", watched)
+def taken_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This project, not JAX, takes the backend for a GPU."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    return plans
 
 
 def num_live(*shape: int) -> int:
@@ -33,7 +23,7 @@ def num_live(*shape: int) -> int:
 
 
 def test_run_of_a_line_on_a_device_trains_whole_epochs_and_holds_features_once(
-    open_executor: OpenExecutor, make_request: Any, images: PhaseData, built: list[Plan]
+    open_executor: OpenExecutor, make_request: Any, images: PhaseData, built: Built
 ) -> None:
     parent = make_request()
     heirs = [make_request(heir_of=parent, block=block) for block in ({"pool": None}, {"b": None, "pool": None})]
@@ -44,7 +34,7 @@ def test_run_of_a_line_on_a_device_trains_whole_epochs_and_holds_features_once(
     assert num_live(256, 3, 3, 4) - before == 2, "one batch each of training and validation"
     assert first.evaluation.fitness == pytest.approx(accuracy(heirs[0], first, images))
     assert first.evaluation.losses[-1] < first.evaluation.losses[0]
-    assert len(built) == 3 and all(plan.whole_epochs for plan in built)
+    assert len(built.trainings) == 3 and all(plan.whole_epochs for plan in built.trainings)
 
 
 def test_run_of_heirs_on_a_device_in_any_order_and_by_anyone_gives_the_same_bits(
