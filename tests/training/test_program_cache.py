@@ -1,6 +1,10 @@
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import pytest
@@ -9,25 +13,28 @@ from tests.training.fitting import PLAN
 from vlga_jax.training import program_cache
 from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.program_cache import ProgramCache, default_threads
-from vlga_jax.training.programs import Plan, Programs
+from vlga_jax.training.programs import Plan
 
 OTHERS = [dataclasses.replace(PLAN, num_train=size) for size in (21, 22, 23)]
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """Plans in the order in which they were compiled, for which no compiler is asked here."""
-    plans: list[Plan] = []
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Trainings and evaluations in the order in which they were compiled, for which no compiler is asked here."""
+    names: list[str] = []
 
-    def build(plan: Plan) -> Programs:
-        plans.append(plan)
-        if plan.num_train == 22:
-            raise TrainingFailure("out_of_memory", "too large")
-        return Programs(train=None, evaluate=f"of {plan.num_train}", compile_seconds=2.0)
+    def builder(kind: str, refused: int) -> Callable[[Plan], Any]:
+        def build(plan: Plan) -> Any:
+            names.append(f"{kind} {plan.num_train}")
+            if plan.num_train == refused:
+                raise TrainingFailure("out_of_memory", f"{kind} too large")
+            return lambda *_: f"{kind} {plan.num_train}"
 
-    monkeypatch.setattr(program_cache, "build", build)
-    monkeypatch.setattr(program_cache, "build_evaluation", lambda plan: f"alone, of {plan.num_train}")
-    return plans
+        return build
+
+    monkeypatch.setattr(program_cache, "build_training", builder("train", 22))
+    monkeypatch.setattr(program_cache, "build_evaluation", builder("evaluate", 23))
+    return names
 
 
 @pytest.fixture
@@ -36,56 +43,102 @@ def programs() -> Iterator[ProgramCache]:
         yield cache
 
 
-def test_programs_are_compiled_once_and_charged_to_the_first_who_asks(
-    programs: ProgramCache, built: list[Plan]
+def known(programs: ProgramCache, plan: Plan) -> Any:
+    """What a plan's evaluation says that it is."""
+    return programs.evaluation(plan)()
+
+
+def test_start_begins_with_one_more_than_there_are_threads_each_training_first(
+    programs: ProgramCache, built: list[str]
 ) -> None:
-    assert [programs.of(plan)[1] for plan in (PLAN, OTHERS[0], PLAN)] == [2.0, 2.0, 0.0]
-    assert built == [PLAN, OTHERS[0]]
-    programs.release()
-    assert programs.of(PLAN)[1] == 2.0
-
-
-def test_start_begins_with_one_more_than_there_are_threads(programs: ProgramCache, built: list[Plan]) -> None:
     programs.start(plan for plan in (PLAN, OTHERS[0], OTHERS[2]))
-    programs.of(OTHERS[0])
-    assert built == [PLAN, OTHERS[0]]
+    assert known(programs, OTHERS[0]) == "evaluate 21"
+    assert built == ["train 20", "evaluate 20", "train 21", "evaluate 21"]
 
 
-def test_the_oldest_programs_make_room_and_those_asked_for_again_stay(
-    programs: ProgramCache, built: list[Plan], monkeypatch: pytest.MonkeyPatch
+def test_programs_are_there_before_their_evaluation(
+    programs: ProgramCache, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program_cache, "_PROGRAMS_KEPT", 2)
+    may_go_on = threading.Event()
+
+    def wait(_: Plan) -> Any:
+        assert may_go_on.wait(60)
+        return lambda *arguments: arguments
+
+    monkeypatch.setattr(program_cache, "build_evaluation", wait)
+    programs.start([PLAN])
+    found = programs.of(PLAN)
+    assert found.train() == "train 20"
+    may_go_on.set()
+    assert found.evaluate(1, 2) == (1, 2)
+
+
+def test_programs_are_compiled_once_and_charged_to_the_first_who_asks(
+    programs: ProgramCache, built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(program_cache, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    twin = dataclasses.replace(PLAN, whole_epochs=True)  # evaluated by the same program
+    charged = []
+    programs.start([PLAN])
+    for plan in (PLAN, twin, PLAN):
+        programs.of(plan).evaluate()
+        charged.append(programs.charge(plan))
+    assert charged == [2, 1, 0]
+    assert built == ["train 20", "evaluate 20", "train 20"]
+    programs.release()
+    programs.start([PLAN])
+    programs.of(PLAN).evaluate()
+    assert programs.charge(PLAN) == 2
+
+
+def test_what_cannot_be_compiled_is_a_failure_that_costs_nothing(programs: ProgramCache, built: list[str]) -> None:
+    programs.start([OTHERS[1], OTHERS[2]])
+    with pytest.raises(TrainingFailure, match="train too large"):
+        programs.of(OTHERS[1])
+    later = programs.of(OTHERS[2])
+    for evaluate in (later.evaluate, lambda: programs.evaluation(OTHERS[2])):
+        with pytest.raises(TrainingFailure, match="evaluate too large"):
+            evaluate()
+    assert known(programs, OTHERS[1]) == "evaluate 22", "its training says nothing about it"
+    assert programs.charge(OTHERS[2]) >= 0.0
+
+
+def test_the_oldest_trainings_make_room_and_those_asked_for_again_stay(
+    programs: ProgramCache, built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program_cache, "_TRAININGS_KEPT", 2)
     for plan in (PLAN, OTHERS[0], PLAN, OTHERS[2], PLAN):
         programs.of(plan)
-    assert built == [PLAN, OTHERS[0], OTHERS[2]]
+    assert built == ["train 20", "train 21", "train 23"]
     programs.of(OTHERS[0])
-    assert built[3:] == [OTHERS[0]]
+    assert built[3:] == ["train 21"]
 
 
-def test_evaluation_is_that_of_a_training_unless_there_is_none(programs: ProgramCache, built: list[Plan]) -> None:
-    assert programs.evaluation(PLAN) == "alone, of 20"
-    assert programs.evaluation(PLAN) == "alone, of 20", "known by now"
-    programs.of(PLAN)
-    assert programs.evaluation(dataclasses.replace(PLAN, whole_epochs=True)) == "of 20"
-    with pytest.raises(TrainingFailure, match="too large"):
-        programs.of(OTHERS[1])
-    assert programs.evaluation(OTHERS[1]) == "alone, of 22", "its own could not be compiled"
-    assert built == [PLAN, OTHERS[1]]
+def test_evaluation_of_what_nobody_trains_is_compiled_once_and_charged_to_nobody(
+    programs: ProgramCache, built: list[str]
+) -> None:
+    assert [known(programs, PLAN) for _ in range(2)] == ["evaluate 20"] * 2
+    assert built == ["evaluate 20"]
+    assert programs.charge(PLAN) == 0.0
 
 
 def test_evaluations_outlive_trainings_and_the_oldest_make_room(
-    programs: ProgramCache, built: list[Plan], monkeypatch: pytest.MonkeyPatch
+    programs: ProgramCache, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program_cache, "_PROGRAMS_KEPT", 1)
+    monkeypatch.setattr(program_cache, "_TRAININGS_KEPT", 1)
     monkeypatch.setattr(program_cache, "_EVALUATIONS_KEPT", 2)
     for plan in (PLAN, OTHERS[0]):
+        programs.start([plan])
         programs.of(plan)
-    programs.start([OTHERS[2]])
-    assert [programs.evaluation(plan) for plan in (OTHERS[0], PLAN)] == ["of 21", "of 20"]
-    programs.of(OTHERS[2])
-    assert [programs.evaluation(plan) for plan in (PLAN, OTHERS[0])] == ["of 20", "alone, of 21"]
+    assert [known(programs, plan) for plan in (OTHERS[0], PLAN)] == ["evaluate 21", "evaluate 20"]
+    assert built == ["train 20", "evaluate 20", "train 21", "evaluate 21"]
+    programs.start([OTHERS[1]])
+    assert [known(programs, plan) for plan in (PLAN, OTHERS[0])] == ["evaluate 20", "evaluate 21"]
+    assert built.count("evaluate 20") == 1 and built.count("evaluate 21") == 2
     programs.release()
-    assert programs.evaluation(PLAN) == "alone, of 20"
+    assert known(programs, PLAN) == "evaluate 20"
+    assert built.count("evaluate 20") == 2
 
 
 @pytest.mark.parametrize(

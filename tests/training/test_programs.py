@@ -59,7 +59,8 @@ def test_features_of_a_trained_network_compile_nothing_else(caplog: pytest.LogCa
         plan = plan_of(channels)
         programs = ProgramCache(threads=1)
         if known:
-            programs.of(plan)
+            programs.start([plan])
+            programs.evaluation(plan)
         variables = initialise(jax.random.key(0), plan.spec)
         with jax.log_compiles(), caplog.at_level(logging.WARNING), contextlib.closing(programs):
             caplog.clear()
@@ -81,14 +82,13 @@ def test_features_and_trainings_on_a_device_compile_three_operations(
             variables = initialise(jax.random.key(0), whole.spec)
             prefix = PrefixFeatures(images, programs.evaluation)
             for plan in (first, second):
-                programs.of(plan)
+                programs.start([plan])
+                programs.evaluation(plan)
             state = second.initial_state(initialise(jax.random.key(0), second.spec))
             with jax.log_compiles(), caplog.at_level(logging.WARNING):
                 caplog.clear()
                 data = prefix.of("first", None, first, variables, 0)
-                (end,) = run_epochs(
-                    second, programs.of(second)[0], state, data.train, data.validation, jax.random.key(1)
-                )
+                (end,) = run_epochs(second, programs.of(second), state, data.train, data.validation, jax.random.key(1))
                 prefix.of("second", "first", whole, variables, 1)
             assert end.accuracy is not None
     # Each for training and validation: the features of both blocks, and batches of the first's.

@@ -2,17 +2,19 @@
 
 import collections
 import itertools
-from collections.abc import Iterable
+import time
+import weakref
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from vlga_jax.training.processor import num_threads
-from vlga_jax.training.programs import Plan, Programs, build, build_evaluation
+from vlga_jax.training.programs import Plan, Programs, build_evaluation, build_training
 
 # Jit caches are bounded by entries, not bytes, so programs must be let go.
-_PROGRAMS_KEPT = 32  # of plans that may come again
+_TRAININGS_KEPT = 32  # of plans that may come again
 _EVALUATIONS_KEPT = 128  # of networks that the next phase may inherit
 
 
@@ -27,8 +29,18 @@ def default_threads() -> int:
     return min(8, num_threads())
 
 
+class _Compiled(NamedTuple):
+    program: Any
+    seconds: float
+
+
+_Jobs = collections.OrderedDict[Any, "Future[_Compiled]"]
+
+
 class ProgramCache:
-    """Programs by plan.
+    """Programs by plan: training and evaluation are compiled each by itself, the training first.
+
+    So a network begins to train before its evaluation is there, which nobody needs until it ends.
 
     Args:
       threads: programs compiled at a time; 0 is `default_threads()`.
@@ -38,53 +50,67 @@ class ProgramCache:
         threads = threads or default_threads()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="compile")
         self._ahead = threads + 1
-        self._programs: collections.OrderedDict[Plan, Future[Programs]] = collections.OrderedDict()
-        self._evaluations: collections.OrderedDict[tuple[Any, ...], Any] = collections.OrderedDict()
-        self._uncharged: set[Plan] = set()  # submitted, and nobody has been told yet what compiling took
+        self._trainings: _Jobs = collections.OrderedDict()  # by plan
+        self._evaluations: _Jobs = collections.OrderedDict()  # by all that they depend on
+        self._charged: weakref.WeakSet[Future[_Compiled]] = weakref.WeakSet()  # somebody was told what they took
 
     def start(self, plans: Iterable[Plan]) -> None:
         """Begins with the first plans, as many as there are threads and one more."""
         for plan in itertools.islice(plans, self._ahead):
-            self._submit(plan)
+            self._training(plan)
+            self._submit(self._evaluations, plan.of_evaluation, build_evaluation, plan)
 
-    def of(self, plan: Plan) -> tuple[Programs, float]:
-        """Returns a plan's programs, and the seconds they took to compile; 0 for those that share them later.
+    def of(self, plan: Plan) -> Programs:
+        """Returns a plan's programs as soon as its training is there; its evaluation may wait when it is called.
 
         Raises:
-          TrainingFailure: they need more memory than there is.
+          TrainingFailure: training, or later evaluation, needs more memory than there is.
         """
-        programs = self._submit(plan).result()
-        self._remember(plan, programs.evaluate)
-        seconds = programs.compile_seconds if plan in self._uncharged else 0.0
-        self._uncharged.discard(plan)
-        return programs, seconds
+        train = self._training(plan).result().program
+        return Programs(train, lambda *arguments: self.evaluation(plan)(*arguments))
 
     def evaluation(self, plan: Plan) -> Any:
-        """Returns a plan's `Programs.evaluate`: that of a training that has the same one, if it is still there."""
-        known = self._evaluations.get(plan.of_evaluation)
-        return self._remember(plan, build_evaluation(plan) if known is None else known)
+        """Returns a plan's `Programs.evaluate`: that of a training that has the same one, if it is still there.
+
+        Raises:
+          TrainingFailure: it needs more memory than there is.
+        """
+        name = plan.of_evaluation
+        if name not in self._evaluations:  # compiled here, not behind what the threads have still to do
+            self._evaluations[name] = Future()
+            self._evaluations[name].set_result(_timed(build_evaluation, plan))
+            self._charged.add(self._evaluations[name])
+        return self._submit(self._evaluations, name, build_evaluation, plan).result().program
+
+    def charge(self, plan: Plan) -> float:
+        """Returns the seconds that a plan's programs took to compile, but 0 for those that others were told of."""
+        jobs = (self._trainings.get(plan), self._evaluations.get(plan.of_evaluation))
+        new = [job for job in jobs if job is not None and job.done() and job not in self._charged]
+        self._charged.update(new)
+        return sum(job.result().seconds for job in new if job.exception() is None)
 
     def release(self) -> None:
         """Lets go of all programs; they are compiled again if they are asked for."""
-        self._programs.clear()
+        self._trainings.clear()
         self._evaluations.clear()
 
     def close(self) -> None:
         """Waits for no program that nobody will run."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _remember(self, plan: Plan, evaluate: Any) -> Any:
-        self._evaluations[plan.of_evaluation] = evaluate
-        self._evaluations.move_to_end(plan.of_evaluation)
-        while len(self._evaluations) > _EVALUATIONS_KEPT:
-            self._evaluations.popitem(last=False)
-        return evaluate
+    def _training(self, plan: Plan) -> "Future[_Compiled]":
+        return self._submit(self._trainings, plan, build_training, plan)
 
-    def _submit(self, plan: Plan) -> Future[Programs]:
-        if plan not in self._programs:
-            self._programs[plan] = self._pool.submit(build, plan)
-            self._uncharged.add(plan)
-        self._programs.move_to_end(plan)
-        while len(self._programs) > max(_PROGRAMS_KEPT, self._ahead):
-            self._programs.popitem(last=False)
-        return self._programs[plan]
+    def _submit(self, jobs: _Jobs, name: Any, build: Callable[[Plan], Any], plan: Plan) -> "Future[_Compiled]":
+        if name not in jobs:
+            jobs[name] = self._pool.submit(_timed, build, plan)
+        jobs.move_to_end(name)
+        kept = _TRAININGS_KEPT if jobs is self._trainings else _EVALUATIONS_KEPT
+        while len(jobs) > max(kept, self._ahead):
+            jobs.popitem(last=False)
+        return jobs[name]
+
+
+def _timed(build: Callable[[Plan], Any], plan: Plan) -> _Compiled:
+    started = time.perf_counter()
+    return _Compiled(build(plan), time.perf_counter() - started)

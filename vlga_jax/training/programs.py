@@ -6,7 +6,6 @@ elsewhere an epoch is one program (`jax.lax.scan`).
 
 import dataclasses
 import functools
-import time
 from typing import Any
 
 import jax
@@ -106,12 +105,10 @@ class Programs:
     Attributes:
       train: takes one step, of a packed state where the plan packs, or one epoch.
       evaluate: from params, batch statistics and a batch's inputs to `Answers`.
-      compile_seconds: what that took, in whatever threads.
     """
 
     train: Any
     evaluate: Any
-    compile_seconds: float
 
 
 def lower(plan: Plan) -> tuple[Any, Any]:
@@ -122,19 +119,19 @@ def lower(plan: Plan) -> tuple[Any, Any]:
     Raises:
       TrainingFailure: the state alone needs more memory than there is.
     """
+    return _lower_training(plan), _lower_evaluation(plan)
+
+
+def _lower_evaluation(plan: Plan) -> Any:
     shapes = variable_shapes(plan.spec)
-    state = jax.eval_shape(plan.initial_state, shapes)
-    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients need")
-    return _lower_training(plan, state), _lower_evaluation(plan, shapes)
-
-
-def _lower_evaluation(plan: Plan, shapes: Variables) -> Any:
     inputs = _examples(plan, EVAL_BATCH_SIZE).inputs
     eval_step = jax.jit(make_eval_step(plan.spec, plan.layers, plan.recipe.precision))
     return eval_step.lower(shapes["params"], shapes.get("batch_stats", {}), inputs)
 
 
-def _lower_training(plan: Plan, state: TrainState) -> Any:
+def _lower_training(plan: Plan) -> Any:
+    state = jax.eval_shape(plan.initial_state, variable_shapes(plan.spec))
+    _require(memory.tree_bytes(state) * 2, "its weights, moments and gradients need")
     key = jax.eval_shape(lambda: jax.random.key(0))
     batch = _examples(plan, plan.batch_size)
     if plan.packing is not None:
@@ -152,31 +149,43 @@ def _lower_training(plan: Plan, state: TrainState) -> Any:
 
 
 def build(plan: Plan) -> Programs:
-    """Returns the plan's programs, compiled ahead of time; may run in a thread.
+    """Returns the plan's programs, compiled ahead of time.
 
     Raises:
-      TrainingFailure: the programs, or the state alone, need more memory than there is.
+      TrainingFailure: as for the parts.
     """
-    started = time.perf_counter()
+    return Programs(build_training(plan), build_evaluation(plan))
+
+
+def build_training(plan: Plan) -> Any:
+    """Returns `Programs.train`, compiled ahead of time; may run in a thread.
+
+    Raises:
+      TrainingFailure: it, or the state alone, needs more memory than there is.
+    """
     with out_of_memory_is_failure():
-        lowered_train, lowered_evaluate = lower(plan)
-        train = compiler.compiled(lowered_train, plan.layers, plan.flops)
+        train = compiler.compiled(_lower_training(plan), plan.layers, plan.flops)
         num_bytes = memory.program_bytes(train)
         if plan.packing is not None:
             update = _update_of(plan, plan.packing)
             num_bytes += memory.program_bytes(update)  # as if at once: weights and their gradients count twice
             train = PackedStep(train, update)
         _require(num_bytes, "its training needs")
-        evaluate = compiler.compiled(lowered_evaluate, plan.layers, plan.flops)
-        _require(memory.program_bytes(evaluate), "its evaluation needs")
         # Not timed as training.
         epoch_order(jax.random.key(0), plan.num_train, plan.num_steps, plan.batch_size)
-    return Programs(train, evaluate, time.perf_counter() - started)
+    return train
 
 
 def build_evaluation(plan: Plan) -> Any:
-    """Returns `Programs.evaluate` alone."""
-    return compiler.compiled(_lower_evaluation(plan, variable_shapes(plan.spec)), plan.layers, plan.flops)
+    """Returns `Programs.evaluate`, compiled ahead of time; may run in a thread.
+
+    Raises:
+      TrainingFailure: it needs more memory than there is.
+    """
+    with out_of_memory_is_failure():
+        evaluate = compiler.compiled(_lower_evaluation(plan), plan.layers, plan.flops)
+        _require(memory.program_bytes(evaluate), "its evaluation needs")
+    return evaluate
 
 
 def _update_of(plan: Plan, packing: Packing) -> Any:

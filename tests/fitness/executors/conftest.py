@@ -27,7 +27,7 @@ def open_executor(images: PhaseData) -> Iterator[OpenExecutor]:
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Built:
     found = Built()
-    for build, plans in ((programs.build, found.trainings), (programs.build_evaluation, found.evaluations)):
+    for build, plans in ((programs.build_training, found.trainings), (programs.build_evaluation, found.evaluations)):
 
         def watched(plan: Plan, build: Callable[[Plan], Any] = build, plans: list[Plan] = plans) -> Any:
             plans.append(plan)

@@ -208,13 +208,13 @@ class LocalExecutor:
         with self._timed("features"):
             data = self._data_of(request, ancestor)
         plan = self._plan(request)
-        compile_seconds, started = 0.0, time.perf_counter()
+        started = time.perf_counter()
         paused = self._paused.pop(request.trajectory, None)
         losses = list(paused.losses) if paused is not None else []
         before = paused.train_seconds if paused is not None else 0.0
         try:
             with self._timed("waiting"):
-                programs, compile_seconds = self._programs.of(plan)
+                programs = self._programs.of(plan)
             limit = request.limits.max_seconds if limit_time else 0
             key = stream(key_of(request.trajectory), "train")
             with self._timed("training"), out_of_memory_is_failure():
@@ -238,16 +238,25 @@ class LocalExecutor:
                     losses.append(end.loss)
                     state = end.state
                     self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
+            train_seconds = time.perf_counter() - started
+            with self._timed("waiting"):
+                self._programs.evaluation(plan)
+            started = time.perf_counter() - train_seconds  # waiting is no training
+            with self._timed("training"), out_of_memory_is_failure():
                 fitness = count_correct(programs, state, data.validation) / len(data.validation)
                 variables = _whole(request, plan, ancestor, learnt(state))
                 require_finite(variables)
         except TrainingFailure as error:
-            seconds = {"train_seconds": time.perf_counter() - started, "compile_seconds": compile_seconds}
+            seconds = {
+                "train_seconds": time.perf_counter() - started,
+                "compile_seconds": self._programs.charge(plan),
+            }
             return Trained(failure(request, error.status, error.reason, losses=tuple(losses), **seconds), None)
         train_seconds = time.perf_counter() - started
         if request.train_epochs is not None:
             host_state = jax.tree.map(lambda leaf: np.array(leaf), state)
             self._paused[request.trajectory] = _Paused(host_state, tuple(losses), before + train_seconds)
+        compile_seconds = self._programs.charge(plan)
         return Trained(
             Evaluation(request.digest, OK, fitness, "", tuple(losses), train_seconds, compile_seconds), variables
         )
