@@ -60,10 +60,11 @@ def test_configure_backend_keeps_what_the_user_set(updated: dict[str, Any], monk
 def test_configure_backend_makes_kernels_deterministic_and_leaves_autotuning_on(
     deterministic: bool, jaxlib: str, flags: list[str], updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del updated
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setattr("vlga_jax.config.metadata.version", {"jaxlib": jaxlib}.__getitem__)
     configure_backend(config_of(deterministic=deterministic))
+    # What autotuning found is kept beside programs, and looked up whether kernels must be deterministic or not.
+    assert updated.get("jax_persistent_cache_enable_xla_caches") == ("none" if deterministic else None)
     assert os.environ["XLA_FLAGS"].split() == [f"--xla_gpu_{flag}" for flag in ["enable_triton_gemm=false", *flags]]
 
 

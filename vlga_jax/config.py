@@ -45,8 +45,9 @@ _GPU = ("--xla_gpu_enable_triton_gemm=false",)
 # XLA then takes the first algorithm of cuDNN's that gives the same bits every time, and tries none out. Autotuning must
 # not be off besides: that leaves convolutions to cuDNN's fallback, hundreds of times slower (docs/performance.md).
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true",)
-# Of two ways to emit a fusion XLA takes the first then, too, but compiles both to choose. XLA ends the process over a
-# flag that it does not know, so this one, an experimental one, is given only to versions that were looked at.
+# Nor are two ways to emit a fusion compiled to choose one: for a GPU that is absent XLA leaves that out by itself where
+# kernels are deterministic, for one that is there it is told so. XLA ends the process over a flag that it does not
+# know, so this one, an experimental one, is given only to versions that were looked at.
 _NO_FUSION_AUTOTUNER = "--xla_gpu_experimental_enable_fusion_autotuner=false"
 _HAVE_FUSION_AUTOTUNER = ("0.11.2", "0.12.0.1")  # jaxlib
 
@@ -186,6 +187,9 @@ def configure_backend(config: "vlga_jax.run.laboratory.RunConfig", *, keep_memor
         programs = user_cache() / "xla" / processor()
         trim(programs, _CACHED_PROGRAM_BYTES)
         jax.config.update("jax_compilation_cache_dir", str(programs))
+    if config.fitness.deterministic:
+        # There XLA would look up which algorithms other searches, whose kernels need not be deterministic, found fast.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     for name, value in _PINNED.items():
         jax.config.update(name, value)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

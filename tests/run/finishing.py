@@ -24,6 +24,7 @@ CONFIG = FinalConfig(
     crop_padding=1,
     cutout=2,
     ema_decay=0.9,
+    clip_norm=0.0,
     test_flip=False,
     precision="float32",
 )

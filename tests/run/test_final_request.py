@@ -33,6 +33,7 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
         {"crop_padding": 2},
         {"cutout": 3},
         {"ema_decay": 0.8},
+        {"clip_norm": 1.0},
         {"test_flip": True},
         {"precision": "bfloat16"},
     ]
@@ -47,9 +48,9 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
 def test_final_request_without_later_fields_has_the_digest_it_always_had() -> None:
     final = request(cutout=0, ema_decay=0.0)
     values = dataclasses.asdict(final)
-    for name in ("cutout", "ema_decay", "test_flip"):
+    for name in ("cutout", "ema_decay", "clip_norm", "test_flip"):
         del values["config"][name]
-    for name in ("cutout", "ema_decay"):
+    for name in ("cutout", "ema_decay", "clip_norm"):
         del values["request"]["recipe"][name]
     assert request(cutout=0, ema_decay=0.0).request.recipe.cutout == 0
     assert final.digest == final.trajectory == digest_of(values)

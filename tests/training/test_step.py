@@ -252,6 +252,23 @@ def test_train_step_with_an_average_keeps_that_of_the_weights_and_statistics(bat
     assert ("batch_stats" in learnt(state)) == batch_norm
 
 
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_train_step_with_a_clip_norm_scales_larger_gradients_down_to_it(share: float) -> None:
+    recipe = dataclasses.replace(RECIPE, optimizer="sgd", weight_decay=0.0)
+    variables = initialise(jax.random.key(0), SPEC)
+
+    def moved(clip_norm: float) -> Any:
+        clipped = dataclasses.replace(recipe, clip_norm=clip_norm)
+        start = initial_state(variables, make_optimizer(clipped, steps_per_epoch=1, num_frozen=0))
+        after = jitted_step(SPEC, clipped)(start, batch(0), jax.random.key(1))
+        return jax.tree.map(lambda new, old: np.asarray(new) - old, after.params, variables["params"])
+
+    whole = moved(0.0)
+    norm = np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(whole))) / (1.9 * recipe.learning_rate)
+    expected = jax.tree.map(lambda leaf: min(share, 1.0) * leaf, whole)  # Nesterov's first step is 1.9 gradients
+    chex.assert_trees_all_close(moved(share * float(norm)), expected, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "backend", "precision"),
     [

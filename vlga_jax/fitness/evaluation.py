@@ -25,7 +25,7 @@ from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
 # Fields that recipes did not always have. They are left out where they are off, so that old ledgers count.
-_LATER = {"cutout": 0, "ema_decay": 0.0}
+_LATER = {"cutout": 0, "ema_decay": 0.0, "clip_norm": 0.0}
 _XLA_PLACES = ("--xla_dump_", "--xla_gpu_dump_", "--xla_gpu_cuda_data_dir")  # that decide no bits
 
 

@@ -21,12 +21,13 @@ from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import epochs_as_programs, require_finite, run_epochs
-from vlga_jax.training.programs import Plan, build
+from vlga_jax.training.programs import Plan, Programs, build_evaluation, build_training
 from vlga_jax.training.step import PRECISIONS, Recipe, TrainState, learnt, resolved_precision
 
 COLOUR_CHANNELS = 3
 _SHARE_OF_CHECKPOINTS = 0.1  # of the time of a final training, at most
-_LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False}  # fields that configurations did not always have, off
+# Fields that configurations did not always have, off.
+_LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False, "clip_norm": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class FinalConfig:
     crop_padding: int = knob(at_least=0)
     cutout: int = knob(at_least=0)
     ema_decay: float = knob(at_least=0, at_most=0.99999)
+    clip_norm: float = knob(at_least=0)
     test_flip: bool = knob()
     precision: str = knob(one_of=PRECISIONS)
 
@@ -185,9 +187,10 @@ def train_to_convergence(
         listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))
         if progress.stopped or len(progress.losses) >= config.epochs:
             return Converged(best, progress, None)
+        programs = Programs(build_training(plan), None if config.use_all_data else build_evaluation(plan))
         epochs = run_epochs(
             plan,
-            build(plan),
+            programs,
             state,
             images.train,
             None if config.use_all_data else images.validation,

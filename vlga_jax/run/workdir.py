@@ -29,6 +29,7 @@ _LATER = {
     "search.winner_tolerance": 0.0,
     "space.min_side": 1,
     "base.space.min_side": 1,  # of a comparison
+    "base.final.clip_norm": 0.0,
 }
 MAY_GROW = (
     "search.num_phases",

@@ -104,7 +104,7 @@ class Programs:
 
     Attributes:
       train: takes one step, of a packed state where the plan packs, or one epoch.
-      evaluate: from params, batch statistics and a batch's inputs to `Answers`.
+      evaluate: from params, batch statistics and a batch's inputs to `Answers`; None where nothing is evaluated.
     """
 
     train: Any

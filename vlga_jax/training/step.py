@@ -35,6 +35,7 @@ class Recipe:
       cutout: side of the square made grey in each training image, pixels; 0 is none.
       ema_decay: what a step leaves of the average over all steps' weights, which then is what counts; in [0, 1), 0 for
         no average. The first steps leave less, (1 + step) / (10 + step).
+      clip_norm: gradients whose Euclidean norm, over all weights together, is larger are scaled down to it; 0 never.
     """
 
     epochs: int
@@ -50,6 +51,7 @@ class Recipe:
     precision: str
     cutout: int = 0
     ema_decay: float = 0.0
+    clip_norm: float = 0.0
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -127,9 +129,10 @@ def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> 
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
     moments = optax.scale_by_adam() if recipe.optimizer == "adam" else optax.trace(decay=0.9, nesterov=True)
+    parts = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm > 0 else []
     # One vector of all weights: a tenth less to compile, and as fast. What comes after, and `packing.learns_alike`,
     # rely on it that every weight learns alone.
-    parts = [optax.flatten(moments)]
+    parts.append(optax.flatten(moments))
     if recipe.weight_decay > 0:
         parts.append(optax.add_decayed_weights(recipe.weight_decay, mask=kernels))
     parts.append(optax.scale_by_learning_rate(rate))

@@ -7,6 +7,7 @@ import pytest
 
 from tests.fitness.executors.executing import Built, OpenExecutor, accuracy, ancestor_of, answers
 from vlga_jax.fitness.evaluation import Request
+from vlga_jax.fitness.executors import local
 from vlga_jax.fitness.executors.local import Ancestor
 from vlga_jax.training.features import PhaseData
 
@@ -51,3 +52,22 @@ def test_run_of_heirs_on_a_device_in_any_order_and_by_anyone_gives_the_same_bits
     child: Ancestor = ancestor_of(one, heirs[0], ancestor)
     fresh = open_executor()
     assert answers(one, [grandchild], child) == answers(fresh, [grandchild], child), "from images, too"
+
+
+@pytest.mark.parametrize(("device", "host"), [(True, False), (False, True), (False, False)])
+def test_run_of_an_heir_caches_features_that_fit_the_device_or_the_host(
+    device: bool,
+    host: bool,
+    open_executor: OpenExecutor,
+    make_request: Any,
+    built: Built,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heir = make_request(heir_of=make_request())
+    executor = open_executor()
+    ancestor = ancestor_of(executor, make_request())
+    monkeypatch.setattr(local, "fits_on_device", lambda *_: device)
+    monkeypatch.setattr(local, "fits_in_memory", lambda *_: host)
+    (trained,) = executor.run([heir], lambda _: ancestor)
+    assert trained.evaluation.status == "ok"
+    assert (built.trainings[-1].spec == heir.network.suffix(1)) == (device or host)

@@ -153,7 +153,8 @@ class LocalExecutor:
     def _caches_features(self, request: Request) -> bool:
         if request.num_inherited == 0 or not self._cache_features:
             return False
-        return fits_in_memory(*self._features_of(request))
+        kind = self._features_of(request)
+        return fits_on_device(*kind) or fits_in_memory(*kind)
 
     def _features_of(self, request: Request) -> tuple[NetworkSpec, int, int, str]:
         """What decides how large the features are that a request trains on."""
