@@ -57,7 +57,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops"),
     ),
-    "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "precision"),
+    "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
 _SHARED_FINAL = (
@@ -146,7 +146,8 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
     asked = {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
-    del asked["space"]["min_side"]  # results from before it do not say it, and it may not change
+    for group, later in (("space", "min_side"), ("final", "clip_norm")):
+        del asked[group][later]  # results from before it do not say it, and it may not change
     return asked
 
 

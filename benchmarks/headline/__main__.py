@@ -25,8 +25,9 @@ from typing import Any  # noqa: E402
 from absl import flags  # noqa: E402
 
 from benchmarks.command_line import run_command  # noqa: E402
-from benchmarks.headline.pieces import SCALES, Piece, find_pytorch, make_pieces  # noqa: E402
+from benchmarks.headline.pieces import Piece, find_pytorch, make_pieces  # noqa: E402
 from benchmarks.headline.report import write_report  # noqa: E402
+from benchmarks.headline.rows import SCALES  # noqa: E402
 from benchmarks.headline.state import State, opened  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402

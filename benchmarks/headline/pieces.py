@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from benchmarks.headline.rows import DETERMINISM, REPEATED, ROWS, Row, Scale
 from benchmarks.jobs import champions, write_images, write_job
 from benchmarks.workloads import WORKLOADS, Workload, complete, draw
 from vlga_jax.checks import parse
@@ -22,118 +23,6 @@ from vlga_jax.training.data import DataConfig, load_training_data
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PEERS = _ROOT / "benchmarks" / "peers"
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One row of the table: an experiment with one or more seeds.
-
-    Attributes:
-      name: of its pieces, a seed appended.
-      title: as in the table.
-      experiment: file name in experiments/, without its ending.
-      published: what the sources say, or what it should reach.
-      overrides: of the experiment's fields.
-      known_from: another row whose search is this row's, too, and is not done again.
-    """
-
-    name: str
-    title: str
-    experiment: str
-    published: str
-    overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    known_from: str = ""
-
-
-ROWS = (
-    Row("ours", "our settings", "cifar10", "aim: 95 % in 30 min"),
-    Row("report", "the report's protocol, weighted parents", "cifar10_report", "87.25 % on a Colab GPU; aim: 6 min"),
-    Row("baseline", "the same, uniform parents", "cifar10_report_baseline", "about 91 networks in 3.65 h; aim: 6 min"),
-    Row("paper", "the paper's protocol", "cifar10_paper", "88.92 % in 24.55 h; aim: more in 40 min"),
-    Row("random", "random search, our budget", "cifar10_random_search", "58.66 % in 30 h"),
-    Row("classical", "classical GA, our budget", "cifar10_classical", "80.75 % in 30 h"),
-    Row("aging", "aging evolution, our budget", "cifar10_aging", ""),
-    Row("long", "our search, 300 epochs at the end", "cifar10", "aim: 96 % in 60 min", {"final.epochs": "300"}, "ours"),
-)
-REPEATED = ("report", "baseline")
-_DETERMINISM = {"search.num_phases": "1", "search.num_generations": "1", "final.epochs": "2"}
-DETERMINISM = {
-    name: Row(name, "", "cifar10_report", "", {**_DETERMINISM, "fitness.deterministic": deterministic})
-    for name, deterministic in (("fixed_a", "true"), ("fixed_b", "true"), ("free", "false"))
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """How much of everything.
-
-    Attributes:
-      precision: of activations; bfloat16 is for a GPU.
-      seeds: of the rows that are repeated.
-      rounds: of the workload here and in PyTorch.
-      workload: its name.
-      bench_seconds: that one process of the workload may need.
-      determinism_seconds: that one run that is compared for determinism may need.
-      population, phases: of that workload's chromosomes; 0 is its own.
-      overrides: of every run's fields.
-      experiments: further ones for an experiment.
-      rows: further ones for a row, after its own.
-    """
-
-    precision: str
-    seeds: int
-    rounds: int
-    workload: str
-    bench_seconds: float
-    determinism_seconds: float
-    population: int = 0
-    phases: int = 0
-    overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    experiments: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
-    rows: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
-
-
-_TINY = {
-    "data.num_train_examples": "600",
-    "data.num_test_examples": "100",
-    "data.validation_fraction": "0.2",
-    "space.channels": "8,",
-    "space.kernels": "1,3",
-    "fitness.epochs": "2",
-    "fitness.batch_size": "64",
-    "final.epochs": "2",
-    "final.batch_size": "64",
-}
-_TINY_VLGA = {"search.population_size": "3", "search.num_generations": "1", "search.num_phases": "2"}
-_TINY_BUDGET = {"budget.epochs": "8", "search.population_size": "3"}
-SCALES = {
-    "full": Scale(
-        precision="bfloat16",
-        seeds=5,
-        rounds=3,
-        workload="full",
-        bench_seconds=200.0,
-        determinism_seconds=200.0,
-    ),
-    "small": Scale(
-        precision="float32",
-        seeds=2,
-        rounds=1,
-        workload="shallow",
-        population=2,
-        phases=1,
-        overrides=_TINY,
-        experiments={
-            **dict.fromkeys(("cifar10_report", "cifar10_report_baseline", "cifar10_paper"), _TINY_VLGA),
-            "cifar10": {**_TINY_VLGA, **_TINY_BUDGET},
-            **{f"cifar10_{name}": _TINY_BUDGET for name in ("random_search", "classical")},
-            "cifar10_aging": {**_TINY_BUDGET, "search.sample_size": "2", "search.num_children": "2"},
-        },
-        rows={"long": {"final.epochs": "4"}},
-        bench_seconds=60.0,
-        determinism_seconds=40.0,
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +37,8 @@ class Piece:
       needs_seconds: without a break; 0 if it goes on where it was stopped.
       prepare: called before it starts.
       after: a file of another piece that must be there before.
+      owns: files and directories, beside `done`, that are its alone: removed where it begins from nothing.
+      searched: what appears when a run's search has ended and its final training begins.
     """
 
     name: str
@@ -157,6 +48,8 @@ class Piece:
     needs_seconds: float = 0.0
     prepare: Callable[[], None] = lambda: None
     after: Path | None = None
+    owns: tuple[Path, ...] = ()
+    searched: Path | None = None
 
     @property
     def row(self) -> str:
@@ -166,10 +59,12 @@ class Piece:
 
 MATRIX_RATE = "matrix-rate"
 _RUN_DONE = "timing.json"  # of a run's directory
+_RUN_SEARCHED = "final"  # of a run's directory: checkpoints of the final training, removed at its end
+_FIRST = ("ours", "long", *REPEATED)  # of the rows, in this order; then the others
 
 
 def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) -> list[Piece]:
-    """Returns all pieces, those of few minutes first, then the longer ones in the order in which they are worth having.
+    """Returns all pieces in the order in which they are worth having, what is judged most first.
 
     Args:
       scale: how much.
@@ -182,7 +77,7 @@ def make_pieces(scale: Scale, workdir: Path, data: ConfigDict, *, pytorch: str) 
     bench = _Bench(scale, workdir / "full", data)
     runs = [_matrix_rate(workdir, scale.precision), *bench.round(0, pytorch)]
     runs += [_uninterrupted(_run(row, 0, scale, workdir, data), scale) for row in DETERMINISM.values()]
-    runs += [*(rows.pop(name) for name in REPEATED), *rows.values()]
+    runs += [*(rows.pop(name) for name in _FIRST), *rows.values()]
     runs += [_run(row, seed, scale, workdir, data) for seed in seeds for row in ROWS if row.name in REPEATED]
     for number in range(1, scale.rounds):
         runs += bench.round(number, pytorch)
@@ -227,7 +122,9 @@ def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> 
     config = read_command_line(["main.py", f"--config={_ROOT / says[0].partition('=')[2]}", *says[1:]], Path()).values
     del config["data"]["dir"], config["data"]["cache_dir"], config["tracking"]
     after = known / _RUN_DONE if known is not None else None
-    return Piece(directory.name, command, (*says, digest_of(config)), directory / _RUN_DONE, after=after)
+    done, searched = directory / _RUN_DONE, directory / _RUN_SEARCHED
+    identity = (*says, digest_of(config))
+    return Piece(directory.name, command, identity, done, after=after, owns=(directory,), searched=searched)
 
 
 def _overrides(fields: Mapping[str, str]) -> list[str]:
@@ -235,16 +132,16 @@ def _overrides(fields: Mapping[str, str]) -> list[str]:
 
 
 def _uninterrupted(piece: Piece, scale: Scale) -> Piece:
-    """The run from its beginning, because what it takes is compared."""
-
-    def clear() -> None:
-        shutil.rmtree(piece.done.parent, ignore_errors=True)
-
-    return dataclasses.replace(piece, needs_seconds=scale.determinism_seconds, prepare=clear)
+    """The run without a break, because what it takes is compared."""
+    return dataclasses.replace(piece, needs_seconds=scale.determinism_seconds)
 
 
 class _Bench:
-    """The same networks here and in PyTorch, one process each; PyTorch inherits what was inherited here."""
+    """The same networks here and in PyTorch, which inherits what was inherited here.
+
+    Here it is one process. PyTorch, which may need longer than a call, goes on after the last network that is complete:
+    of several processes each one's start counts, and so does the network that an earlier one did not complete.
+    """
 
     def __init__(self, scale: Scale, directory: Path, data: ConfigDict):
         base = WORKLOADS[scale.workload]
@@ -268,9 +165,11 @@ class _Bench:
         pieces = [Piece(f"full-ours-{number}", command, identity, ours, needs, self._draw)]
         if pytorch:
             variant = f"--variant={'bf16' if self._scale.precision == 'bfloat16' else 'eager'}"
-            rival = (pytorch, str(_PEERS / "pytorch.py"), variant, f"--job={job}", f"--json={theirs}")
-            name, given = f"full-pytorch-{number}", (variant, *identity)
-            pieces.append(Piece(name, rival, given, theirs, needs, self._write_job, after=self._ours(0)))
+            kept = theirs.with_suffix(".state")
+            files = (f"--job={job}", f"--json={theirs}", f"--state={kept}")
+            rival, given = (pytorch, str(_PEERS / "pytorch.py"), variant, *files), (variant, "--state", *identity)
+            name, after = f"full-pytorch-{number}", self._ours(0)
+            pieces.append(Piece(name, rival, given, theirs, prepare=self._write_job, after=after, owns=(kept,)))
         return pieces
 
     def _ours(self, number: int) -> Path:

@@ -87,13 +87,27 @@ class State:
         """Returns how many processes a piece took: more than one if it was interrupted."""
         return self._pieces[name]["calls"]
 
+    def searched_after(self, name: str) -> float | None:
+        """Returns how many of a run's seconds had passed when its search ended; None if that was not seen."""
+        return self._pieces[name].get("searched_after")
+
     def machines(self, name: str) -> list[dict[str, Any]]:
         """Returns what a piece ran on, in all its calls; nothing is known of those before this was noted."""
         return self._pieces[name].get("machines", [])
 
     def needs(self, piece: Piece) -> float:
-        """Returns how many seconds must be left for a piece to start: more than it was cut short after, if it was."""
-        cut_after = self._pieces.get(piece.name, {}).get("cut_after", 0.0)
+        """Returns how many seconds must be left for a piece to start.
+
+        One without a break needs more than it, or one of its row that does the same, was cut short after.
+        """
+        if not piece.needs_seconds:
+            return _LEAST_SECONDS
+        alike = (
+            known
+            for name, known in self._pieces.items()
+            if name.rpartition("-")[0] == piece.row and known["identity"] == list(piece.identity)
+        )
+        cut_after = max((known.get("cut_after", 0.0) for known in alike), default=0.0)
         return max(_LEAST_SECONDS, piece.needs_seconds, 1.1 * cut_after)
 
     def run(self, pieces: Sequence[Piece]) -> None:
@@ -112,9 +126,7 @@ class State:
     def _run(self, piece: Piece) -> None:
         known = self._pieces.get(piece.name)
         if known is None or known["identity"] != list(piece.identity) or piece.needs_seconds:
-            known = {"identity": list(piece.identity), "seconds": 0.0, "calls": 0, "done": False}
-            piece.done.unlink(missing_ok=True)
-            shutil.rmtree(self._cache_of(piece), ignore_errors=True)
+            known = self._begin(piece)
         self._pieces[piece.name] = known
         if self._machine not in known.setdefault("machines", []):
             known["machines"].append(self._machine)
@@ -138,6 +150,19 @@ class State:
         self._keep()
         print(f"{piece.name}: {known['seconds']:.1f} s, {words}", flush=True)
 
+    def _begin(self, piece: Piece) -> dict[str, Any]:
+        """What is known of a piece that begins from nothing: what another search left would be read as this one's."""
+        for path in (piece.done, *piece.owns, self._cache_of(piece)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        before = self._pieces.get(piece.name, {})
+        known = {"identity": list(piece.identity), "seconds": 0.0, "calls": 0, "done": False}
+        if "cut_after" in before and before["identity"] == known["identity"]:
+            known["cut_after"] = before["cut_after"]
+        return known
+
     def _wait(self, piece: Piece, known: dict[str, Any]) -> int | None:
         """Runs a piece's process, counting its seconds; returns its exit code, None if the time was up before."""
         cache = self._cache_of(piece)  # its own, so that compiling counts
@@ -152,9 +177,12 @@ class State:
                 while code is None and time.monotonic() < self._deadline:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         code = process.wait(_POLL_SECONDS)
-                    if time.monotonic() - noted > _KEEP_SECONDS:
+                    searched = _has_just_searched(piece, known)
+                    if searched or time.monotonic() - noted > _KEEP_SECONDS:
                         noted = time.monotonic()
                         known["seconds"] = before + noted - started
+                        if searched:
+                            known["searched_after"] = known["seconds"]
                         self._keep()
             finally:
                 _stop(process)
@@ -167,6 +195,10 @@ class State:
 
     def _keep(self) -> None:
         write_atomically(self._path, json.dumps({"settings": self.settings, "pieces": self._pieces}, indent=1) + "\n")
+
+
+def _has_just_searched(piece: Piece, known: Mapping[str, Any]) -> bool:
+    return piece.searched is not None and "searched_after" not in known and piece.searched.exists()
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

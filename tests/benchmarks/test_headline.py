@@ -7,7 +7,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from benchmarks.headline import __main__ as headline
-from benchmarks.headline.pieces import DETERMINISM, ROWS, SCALES, Piece, make_pieces
+from benchmarks.headline.pieces import Piece, make_pieces
+from benchmarks.headline.rows import DETERMINISM, ROWS, SCALES
 from experiments import cifar10_report
 from vlga_jax.config import read_command_line
 from vlga_jax.run.laboratory import RunConfig, parse_config
@@ -61,16 +62,33 @@ def test_make_pieces_of_the_workload_is_a_round_of_each_in_turn(tmp_path: Path) 
     assert [piece.name for piece in alone if piece.name.startswith("full")] == names[::2]
 
 
-def test_make_pieces_of_few_minutes_come_before_long_searches(tmp_path: Path) -> None:
+def test_make_pieces_gives_first_what_is_judged_most(tmp_path: Path) -> None:
     names = [piece.name for piece in make_pieces(SCALES["full"], tmp_path, DATA, pytorch="python")]
-    quick = [
-        "matrix-rate",
-        "full-ours-0",
-        "full-pytorch-0",
-        *(f"{name}-0" for name in (*DETERMINISM, "report", "baseline")),
+    first_seeds = (*DETERMINISM, "ours", "long", "report", "baseline", "paper", "random", "classical", "aging")
+    assert names == [
+        *("matrix-rate", "full-ours-0", "full-pytorch-0"),
+        *(f"{name}-0" for name in first_seeds),
+        *(f"{name}-{seed}" for seed in range(1, 5) for name in ("report", "baseline")),
+        *(f"full-{who}-{number}" for number in (1, 2) for who in ("ours", "pytorch")),
     ]
-    assert names[: len(quick)] == quick
-    assert names[len(quick)] == "ours-0"
+
+
+def test_make_pieces_own_what_is_theirs_alone(tmp_path: Path) -> None:
+    pieces = make_pieces(SCALES["full"], tmp_path, DATA, pytorch="python")
+    owned = {piece.name: piece.owns for piece in pieces}
+    for piece in pieces:
+        if "main.py" in piece.command:
+            assert owned[piece.name] == (tmp_path / piece.name,) and piece.done.parent == tmp_path / piece.name
+            assert piece.searched == tmp_path / piece.name / "final"
+    assert owned["matrix-rate"] == owned["full-ours-0"] == ()
+    assert owned["full-pytorch-1"] == (tmp_path / "full" / "pytorch-1.state",)
+
+
+def test_make_pieces_in_pytorch_go_on_and_the_compared_do_not(tmp_path: Path) -> None:
+    pieces = {piece.name: piece for piece in make_pieces(SCALES["full"], tmp_path, DATA, pytorch="python")}
+    needs = {name for name, piece in pieces.items() if piece.needs_seconds}
+    assert needs == {"matrix-rate", *(f"{name}-0" for name in DETERMINISM), *(f"full-ours-{n}" for n in range(3))}
+    assert f"--state={tmp_path / 'full' / 'pytorch-2.state'}" in pieces["full-pytorch-2"].command
 
 
 @pytest.mark.parametrize(

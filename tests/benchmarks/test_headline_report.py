@@ -1,7 +1,9 @@
 """What the headline's report makes of the pieces."""
 
+import dataclasses
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks.headline import report
-from benchmarks.headline.pieces import DETERMINISM, MATRIX_RATE, Piece
+from benchmarks.headline.pieces import MATRIX_RATE, Piece
+from benchmarks.headline.rows import DETERMINISM
 from benchmarks.headline.state import State
 from vlga_jax.network.spec import NetworkSpec
 
@@ -93,6 +96,29 @@ def test_write_report_has_a_row_for_what_is_done(measured: dict[str, Any]) -> No
     assert measured["runs"]["report"][0]["command"] == "python main.py --config=file"
 
 
+def test_search_seconds_are_those_until_the_final_training_began_if_that_was_seen(tmp_path: Path) -> None:
+    ours = run_left(tmp_path, "ours-0", 0.9)
+    held = done_state(tmp_path, [ours], {"ours-0": 60.0})
+    assert report._search_seconds(held, "ours-0", tmp_path / "ours-0") == 30.0
+    kept = json.loads((tmp_path / "pieces.json").read_text())
+    kept["pieces"]["ours-0"]["searched_after"] = 13.0  # the final training spans calls: the last one's part is 30 s
+    (tmp_path / "pieces.json").write_text(json.dumps(kept))
+    held = State(tmp_path, math.inf, SETTINGS)
+    assert report._search_seconds(held, "ours-0", tmp_path / "ours-0") == 13.0
+
+
+def test_write_report_leaves_out_what_stands_on_a_piece_that_begins_anew(tmp_path: Path) -> None:
+    ours = run_left(tmp_path, "ours-0", 0.9)
+    long = dataclasses.replace(run_left(tmp_path, "long-0", 0.96), after=ours.done)
+    held = done_state(tmp_path, [ours, long], {"ours-0": 60.0, "long-0": 60.0})
+    found = report.write_report(held, [ours, long], tmp_path, command="make headline", pytorch=True)
+    assert [run["seconds"] for run in found["runs"]["long"]] == [90.0] and found["complete"]
+    shutil.rmtree(tmp_path / "ours-0")
+    changed = dataclasses.replace(ours, identity=("--config=changed",))
+    found = report.write_report(held, [changed, long], tmp_path, command="make headline", pytorch=True)
+    assert found["runs"]["long"] == [] and [one["piece"] for one in found["not_measured"]] == ["ours-0", "long-0"]
+
+
 def test_write_report_tells_of_a_final_training_that_failed(measured: dict[str, Any]) -> None:
     words = "The final training of long, seed 0, failed after 4 epochs (a loss was not finite): its best epoch counts."
     assert words in measured["table"] and measured["table"].count("failed after") == 1
@@ -153,6 +179,24 @@ def test_full_compares_medians_of_whole_processes(tmp_path: Path) -> None:
     assert found is not None and found["pytorch_over_ours"] == 30 / 20
     assert found["ours"]["mean_fitness"] == [pytest.approx(0.3)] * 3
     assert report._full(held, {name: one for name, one in done.items() if "pytorch" in name}) is None
+
+
+@pytest.mark.parametrize(("calls", "told"), [((1, 1), False), ((1, 3), True)])
+def test_sentences_tell_how_many_calls_pytorch_took(calls: tuple[int, int], told: bool, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    pieces = []
+    for who in ("ours-0", "pytorch-0", "pytorch-1"):
+        (tmp_path / "full" / f"{who}.json").write_text(json.dumps({"individuals": [{"fitness": 0.2}]}))
+        pieces.append(Piece(f"full-{who}", ("command",), (), tmp_path / "full" / f"{who}.json"))
+    done_state(tmp_path, pieces, {one.name: 10.0 for one in pieces})
+    kept = json.loads((tmp_path / "pieces.json").read_text())
+    for number, count in enumerate(calls):
+        kept["pieces"][f"full-pytorch-{number}"]["calls"] = count
+    (tmp_path / "pieces.json").write_text(json.dumps(kept))
+    held = State(tmp_path, math.inf, SETTINGS)
+    found = report.write_report(held, pieces, tmp_path, command="make headline", pytorch=True)
+    assert found["full"]["pytorch"]["calls"] == list(calls)
+    assert ("PyTorch took up to 3 calls a round: each one's start counts, and the" in found["table"]) is told
 
 
 TIMES = {"ours": (10.0, 20.0, 90.0), "pytorch": (31.0, 30.0, 29.0)}

@@ -74,6 +74,81 @@ def test_run_of_a_changed_piece_runs_it_again(tmp_path: Path) -> None:
     assert num_runs(tmp_path) == 2
 
 
+def test_run_of_a_changed_piece_begins_from_nothing(tmp_path: Path) -> None:
+    own, partial, shared = tmp_path / "own", tmp_path / "partial", tmp_path / "shared"
+    for program, calls in (("1", 1), ("1", 2), ("2", 1)):
+        with call(tmp_path) as held:
+            held.run([piece(tmp_path, f"raise SystemExit({program})", owns=(own, partial))])
+            assert held.calls("piece") == calls
+        assert own.is_dir() == partial.is_file() == (calls == 2)
+        own.mkdir(exist_ok=True)
+        for file in (own / "ledger.sqlite", partial, shared):
+            file.touch()
+    assert num_runs(tmp_path) == 3 and shared.is_file()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_run_without_a_break_begins_from_nothing_and_goes_by_the_longest_of_its_row(tmp_path: Path) -> None:
+    longest = 0.0
+    program = "import os, time; assert not os.path.exists({!r}); time.sleep(60)".format(str(tmp_path / "own"))
+    for name, seconds in (("row-0", 3.0), ("row-1", 2.0), ("row-0", 4.0)):
+        with call(tmp_path, seconds) as held:
+            one = piece(tmp_path, program, name=name, needs_seconds=0.1, owns=(tmp_path / "own",))
+            assert held.needs(one) == max(0.1, 1.1 * longest)
+            held.run([one])
+            assert held.failed == []
+        kept = json.loads((tmp_path / "work" / "pieces.json").read_text())["pieces"]
+        longest = max(longest, *(known.get("cut_after", 0.0) for known in kept.values()))
+        (tmp_path / "own").mkdir(exist_ok=True)
+    assert num_runs(tmp_path) == 2  # row-1 was not tried in less than row-0 was cut short after
+    assert longest > 2.5
+    with call(tmp_path) as held:
+        assert held.needs(piece(tmp_path, program, name="row-2", needs_seconds=0.1)) == 1.1 * longest
+        assert held.needs(piece(tmp_path, program, name="row-2")) == 0.0  # it goes on
+        assert held.needs(piece(tmp_path, "another", name="row-2", needs_seconds=0.1)) == 0.1
+
+
+@pytest.mark.usefixtures("hurried")
+def test_run_that_fails_after_it_was_cut_short_still_needs_as_long(tmp_path: Path) -> None:
+    program = "import os, time; os.path.getsize({!r}) > 1 and exit(3); time.sleep(60)".format(str(tmp_path / "runs"))
+    one = piece(tmp_path, program, needs_seconds=0.1)
+    with call(tmp_path, 2.0) as held:
+        held.run([one])
+        needs = held.needs(one)
+    with call(tmp_path) as held:
+        held.run([one])
+        assert held.failed == ["piece"] and held.needs(one) == needs > 0.9
+
+
+SEARCHED = """
+import os, pathlib, time
+final, again = pathlib.Path({final!r}), os.path.getsize({runs!r}) > 1
+if not again:
+    time.sleep(0.8)
+final.mkdir(exist_ok=True)
+time.sleep(0.6 if again else 60)
+final.rmdir()
+"""
+
+
+@pytest.mark.usefixtures("hurried")
+def test_run_notes_when_the_search_ended_over_all_calls(tmp_path: Path) -> None:
+    program = SEARCHED.format(final=str(tmp_path / "final"), runs=str(tmp_path / "runs"))
+    one = piece(tmp_path, program, searched=tmp_path / "final")
+    with call(tmp_path, 4.0) as held:
+        held.run([one])
+        assert not held.is_done(one)
+        searched_after, cut_after = held.searched_after("piece"), held.seconds("piece")
+        assert searched_after is not None and 0.8 < searched_after < cut_after
+    with call(tmp_path) as held:
+        held.run([one])
+        assert held.is_done(one) and held.searched_after("piece") == searched_after
+        assert held.seconds("piece") > cut_after + 0.6
+        never = piece(tmp_path, "", name="never", searched=tmp_path / "final")
+        held.run([never])
+        assert held.searched_after("never") is None
+
+
 @pytest.mark.usefixtures("hurried")
 def test_run_of_a_piece_cut_short_goes_on_and_adds_up(tmp_path: Path) -> None:
     program = "import os, time; time.sleep(0 if os.path.getsize({!r}) > 1 else 60)".format(str(tmp_path / "runs"))

@@ -101,6 +101,10 @@ def test_what_cannot_be_compiled_is_a_failure_that_costs_nothing(programs: Progr
         with pytest.raises(TrainingFailure, match="evaluate too large"):
             evaluate()
     assert known(programs, OTHERS[1]) == "evaluate 22", "its training says nothing about it"
+    programs.release()
+    for _ in range(2):
+        with pytest.raises(TrainingFailure, match="evaluate too large"):
+            programs.evaluation(OTHERS[2])
     assert programs.charge(OTHERS[2]) >= 0.0
 
 

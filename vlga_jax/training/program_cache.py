@@ -77,9 +77,10 @@ class ProgramCache:
         """
         name = plan.of_evaluation
         if name not in self._evaluations:  # compiled here, not behind what the threads have still to do
-            self._evaluations[name] = Future()
-            self._evaluations[name].set_result(_timed(build_evaluation, plan))
-            self._charged.add(self._evaluations[name])
+            job: Future[_Compiled] = Future()
+            job.set_result(_timed(build_evaluation, plan))
+            self._charged.add(job)
+            self._evaluations[name] = job
         return self._submit(self._evaluations, name, build_evaluation, plan).result().program
 
     def charge(self, plan: Plan) -> float:
