@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -77,7 +78,8 @@ class State:
     def is_done(self, piece: Piece) -> bool:
         """Returns whether a piece is complete, as it is asked for now."""
         known = self._pieces.get(piece.name)
-        return known is not None and known["done"] and known["identity"] == list(piece.identity)
+        same = known is not None and known["done"] and known["identity"] == list(piece.identity)
+        return same and piece.done.is_file()
 
     def seconds(self, name: str) -> float:
         """Returns what a piece's processes took, compilation and start counted, over all calls."""
@@ -118,6 +120,7 @@ class State:
         left = [piece for piece in pieces if not self.is_done(piece)]
         for piece in sorted(left, key=lambda piece: self._pieces.get(piece.name, {}).get("failed", False)):
             waits = piece.after is not None and not piece.after.is_file()
+            waits |= any(not self.is_done(other) for other in pieces if other.done == piece.after)
             if waits or self._deadline - time.monotonic() < self.needs(piece):
                 continue
             piece.prepare()
@@ -151,15 +154,20 @@ class State:
         print(f"{piece.name}: {known['seconds']:.1f} s, {words}", flush=True)
 
     def _begin(self, piece: Piece) -> dict[str, Any]:
-        """What is known of a piece that begins from nothing: what another search left would be read as this one's."""
-        for path in (piece.done, *piece.owns, self._cache_of(piece)):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        """What is known of a piece that begins from nothing: what another search left would be read as this one's.
+
+        That is kept under another name, unless it is of this very piece, which may not have a break.
+        """
         before = self._pieces.get(piece.name, {})
+        for path in filter(Path.exists, piece.owns):
+            if before.get("identity") == list(piece.identity):
+                _remove(path)
+            else:
+                path.rename(next(name for name in _names_of_old(path) if not name.exists()))
+        for path in (piece.done, self._cache_of(piece)):
+            _remove(path)
         known = {"identity": list(piece.identity), "seconds": 0.0, "calls": 0, "done": False}
-        if "cut_after" in before and before["identity"] == known["identity"]:
+        if "cut_after" in before and before["identity"] == list(piece.identity):
             known["cut_after"] = before["cut_after"]
         return known
 
@@ -170,6 +178,7 @@ class State:
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
         before, started = known["seconds"], time.monotonic()
         code, noted = None, started
+        searching = piece.searched is not None and "searched_after" not in known and not piece.searched.exists()
         with open(self._workdir / f"{piece.name}.log", "a") as log:
             launch = [sys.executable, "-c", _LAUNCH, *piece.command]
             process = subprocess.Popen(launch, cwd=_ROOT, env=environment, stdout=log, stderr=log)
@@ -177,12 +186,12 @@ class State:
                 while code is None and time.monotonic() < self._deadline:
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         code = process.wait(_POLL_SECONDS)
-                    searched = _has_just_searched(piece, known)
+                    searched = searching and piece.searched is not None and piece.searched.exists()
                     if searched or time.monotonic() - noted > _KEEP_SECONDS:
                         noted = time.monotonic()
                         known["seconds"] = before + noted - started
                         if searched:
-                            known["searched_after"] = known["seconds"]
+                            known["searched_after"], searching = known["seconds"], False
                         self._keep()
             finally:
                 _stop(process)
@@ -197,8 +206,15 @@ class State:
         write_atomically(self._path, json.dumps({"settings": self.settings, "pieces": self._pieces}, indent=1) + "\n")
 
 
-def _has_just_searched(piece: Piece, known: Mapping[str, Any]) -> bool:
-    return piece.searched is not None and "searched_after" not in known and piece.searched.exists()
+def _names_of_old(path: Path) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}.old{number}") for number in itertools.count(1))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

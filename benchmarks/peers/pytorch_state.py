@@ -32,7 +32,10 @@ class Kept:
             directory.mkdir(parents=True, exist_ok=True)
             if self._path.is_file():
                 found = json.loads(self._path.read_text())
-                self.results = found["results"] if found["asked"] == asked else []
+                if found["asked"] == asked:
+                    self.results = found["results"]
+                else:
+                    self._path.unlink()  # before blocks of the same names take the place of its own
 
     def find(self, phase: int, individual: int) -> dict | None:
         """Returns a network's result; None if it is not complete."""

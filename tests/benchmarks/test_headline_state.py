@@ -1,6 +1,7 @@
 """The headline's pieces run once, go on after a break, and none keeps the others waiting."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import subprocess
@@ -65,6 +66,10 @@ def test_run_of_a_piece_that_needs_another_waits_until_that_is_there(tmp_path: P
         held.run([first, second])
         assert held.is_done(second) and num_runs(tmp_path) == 1
         assert held.machines("second") == [machine()]
+        changed = piece(tmp_path / "first", "raise SystemExit(3)", name="first")
+        held.run([changed, dataclasses.replace(second, identity=("another",))])
+        assert held.failed == ["first"], "what it left before is not what is asked for now"
+        assert held.is_done(second)
 
 
 def test_run_of_a_changed_piece_runs_it_again(tmp_path: Path) -> None:
@@ -85,6 +90,7 @@ def test_run_of_a_changed_piece_begins_from_nothing(tmp_path: Path) -> None:
         for file in (own / "ledger.sqlite", partial, shared):
             file.touch()
     assert num_runs(tmp_path) == 3 and shared.is_file()
+    assert (tmp_path / "own.old1" / "ledger.sqlite").is_file() and (tmp_path / "partial.old1").is_file()
 
 
 @pytest.mark.usefixtures("hurried")

@@ -171,7 +171,7 @@ counts = []
 
 def collect():
     counts.append(gc.get_freeze_count())
-    time.sleep(0.5)
+    time.sleep(2.0)
 
 pytorch.gc.collect = collect
 _, job, out = sys.argv
@@ -179,7 +179,7 @@ sys.argv = ["pytorch.py", f"--job={job}", f"--json={out}"]
 pytorch.main()
 individuals = json.load(open(out))["individuals"]
 assert len(counts) == 6 and min(counts) > 10_000, counts
-assert all(one["seconds"] - one["train_seconds"] < 0.3 for one in individuals), individuals
+assert all(one["seconds"] - one["train_seconds"] < 1.5 for one in individuals), individuals
 """
 
 

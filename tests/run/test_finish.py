@@ -70,8 +70,7 @@ class Watcher(NullListener):
 def programs_built_once() -> Iterator[None]:
     """Equal plans have equal programs; the trainings below would compile theirs again and again."""
     with pytest.MonkeyPatch.context() as patches:
-        for build in (finish.build_training, finish.build_evaluation):
-            patches.setattr(finish, build.__name__, functools.cache(build))
+        patches.setattr(finish, "build", functools.cache(finish.build))
         yield
 
 

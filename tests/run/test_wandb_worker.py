@@ -3,6 +3,7 @@
 Nothing here needs a network, a login or a home directory.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,6 +150,31 @@ def test_wandb_run_killed_leaves_no_process_and_a_record(workdir: Path) -> None:
         run.send_signal(signal.SIGKILL)
     wait_until(lambda: not is_running(worker))
     assert b"fitness/best" in records(workdir)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_finish_waits_for_the_end_of_the_record_but_not_for_long(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    hangs = threading.Event()
+
+    def finish(*, exit_code: int) -> None:
+        done.append(f"finish {exit_code}")
+        if fails:
+            raise TimeoutError("no server")
+
+    def teardown() -> None:
+        done.append("teardown")
+        hangs.wait(60)
+
+    monkeypatch.setattr(wandb_worker, "_RECORD_SECONDS", 0.1)
+    worker: Any = wandb_worker.Worker()
+    worker._run, worker._wandb = SimpleNamespace(finish=finish), SimpleNamespace(teardown=teardown)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="no server") if fails else contextlib.nullcontext():
+        worker.finish(exit_code=0)
+    assert time.monotonic() - began < 30
+    assert done == ["finish 0", "teardown"]
+    hangs.set()
 
 
 class FakeWorker(wandb_worker.Worker):

@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import numpy as np
 import pytest
 
 from tests.recipes import PLAIN
@@ -48,7 +47,6 @@ def trained(clip_norm: float) -> EpochEnd:
 def test_training_without_clipping_diverges_and_with_it_learns() -> None:
     with pytest.raises(TrainingFailure) as failure:
         trained(0.0)
-    assert failure.value.status == "diverged"
+    assert failure.value.reason in ("a loss of epoch 1 was not finite", "a loss of epoch 2 was not finite")
     end = trained(1.0)
     assert end.accuracy is not None and end.accuracy > 0.3, "chance is 0.1"
-    assert np.isfinite(end.loss)

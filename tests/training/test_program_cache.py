@@ -92,7 +92,7 @@ def test_programs_are_compiled_once_and_charged_to_the_first_who_asks(
     assert programs.charge(PLAN) == 2
 
 
-def test_what_cannot_be_compiled_is_a_failure_that_costs_nothing(programs: ProgramCache, built: list[str]) -> None:
+def test_what_cannot_be_compiled_is_a_failure_each_time(programs: ProgramCache, built: list[str]) -> None:
     programs.start([OTHERS[1], OTHERS[2]])
     with pytest.raises(TrainingFailure, match="train too large"):
         programs.of(OTHERS[1])
@@ -105,7 +105,6 @@ def test_what_cannot_be_compiled_is_a_failure_that_costs_nothing(programs: Progr
     for _ in range(2):
         with pytest.raises(TrainingFailure, match="evaluate too large"):
             programs.evaluation(OTHERS[2])
-    assert programs.charge(OTHERS[2]) >= 0.0
 
 
 def test_the_oldest_trainings_make_room_and_those_asked_for_again_stay(

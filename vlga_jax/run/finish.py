@@ -21,7 +21,7 @@ from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import epochs_as_programs, require_finite, run_epochs
-from vlga_jax.training.programs import Plan, Programs, build_evaluation, build_training
+from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import PRECISIONS, Recipe, TrainState, learnt, resolved_precision
 
 COLOUR_CHANNELS = 3
@@ -187,10 +187,9 @@ def train_to_convergence(
         listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))
         if progress.stopped or len(progress.losses) >= config.epochs:
             return Converged(best, progress, None)
-        programs = Programs(build_training(plan), None if config.use_all_data else build_evaluation(plan))
         epochs = run_epochs(
             plan,
-            programs,
+            build(plan, evaluates=not config.use_all_data),
             state,
             images.train,
             None if config.use_all_data else images.validation,

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_RECORD_SECONDS = 3.0  # in which a record's end is written; milliseconds are usual
+
 
 class Worker:
     """One wandb run; every public method is a command, what it returns is the reply."""
@@ -57,8 +59,9 @@ class Worker:
             run.finish(exit_code=exit_code)
         finally:
             # The last of a record is written when wandb's own process is told to end, and `finish` returns before it
-            # was: it ends with this one at the latest, written or not.
-            self._wandb.teardown()
+            # was: it ends with this one at the latest, written or not. Nor may it wait for a server once more.
+            with contextlib.suppress(TimeoutError):
+                _within(_RECORD_SECONDS, "teardown", self._wandb.teardown)
 
     def abandon(self) -> None:
         """Ends a run that cannot go on as a failed one, if there is one and wandb still can."""

@@ -84,7 +84,10 @@ class ProgramCache:
         return self._submit(self._evaluations, name, build_evaluation, plan).result().program
 
     def charge(self, plan: Plan) -> float:
-        """Returns the seconds that a plan's programs took to compile, but 0 for those that others were told of."""
+        """Returns the seconds that a plan's programs took to compile, but 0 for those that others were told of.
+
+        What is not compiled yet is told to the next who asks.
+        """
         jobs = (self._trainings.get(plan), self._evaluations.get(plan.of_evaluation))
         new = [job for job in jobs if job is not None and job.done() and job not in self._charged]
         self._charged.update(new)

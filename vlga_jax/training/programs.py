@@ -148,13 +148,17 @@ def _lower_training(plan: Plan) -> Any:
     return jax.jit(step, donate_argnums=0).lower(state, batch, key)
 
 
-def build(plan: Plan) -> Programs:
+def build(plan: Plan, *, evaluates: bool = True) -> Programs:
     """Returns the plan's programs, compiled ahead of time.
+
+    Args:
+      plan: of the training.
+      evaluates: whether an evaluation is needed, too.
 
     Raises:
       TrainingFailure: as for the parts.
     """
-    return Programs(build_training(plan), build_evaluation(plan))
+    return Programs(build_training(plan), build_evaluation(plan) if evaluates else None)
 
 
 def build_training(plan: Plan) -> Any:

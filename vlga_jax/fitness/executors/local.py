@@ -240,9 +240,11 @@ class LocalExecutor:
                     state = end.state
                     self._on_epoch(request.digest, end.epoch, plan.recipe.epochs, end.loss)
             train_seconds = time.perf_counter() - started
-            with self._timed("waiting"):
-                self._programs.evaluation(plan)
-            started = time.perf_counter() - train_seconds  # waiting is no training
+            try:
+                with self._timed("waiting"):
+                    programs = dataclasses.replace(programs, evaluate=self._programs.evaluation(plan))
+            finally:
+                started = time.perf_counter() - train_seconds  # waiting is no training
             with self._timed("training"), out_of_memory_is_failure():
                 fitness = count_correct(programs, state, data.validation) / len(data.validation)
                 variables = _whole(request, plan, ancestor, learnt(state))
