@@ -37,7 +37,8 @@ class Piece:
       needs_seconds: without a break; 0 if it goes on where it was stopped.
       prepare: called before it starts.
       after: a file of another piece that must be there before.
-      owns: files and directories, beside `done`, that are its alone: removed where it begins from nothing.
+      owns: files and directories, beside `done`, that are its alone: where it begins from nothing, what another one of
+        its name left there is renamed, and what it left itself is removed.
       searched: what appears when a run's search has ended and its final training begins.
     """
 

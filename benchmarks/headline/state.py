@@ -78,8 +78,7 @@ class State:
     def is_done(self, piece: Piece) -> bool:
         """Returns whether a piece is complete, as it is asked for now."""
         known = self._pieces.get(piece.name)
-        same = known is not None and known["done"] and known["identity"] == list(piece.identity)
-        return same and piece.done.is_file()
+        return known is not None and known["done"] and _is_of(known, piece) and piece.done.is_file()
 
     def seconds(self, name: str) -> float:
         """Returns what a piece's processes took, compilation and start counted, over all calls."""
@@ -107,7 +106,7 @@ class State:
         alike = (
             known
             for name, known in self._pieces.items()
-            if name.rpartition("-")[0] == piece.row and known["identity"] == list(piece.identity)
+            if name.rpartition("-")[0] == piece.row and _is_of(known, piece)
         )
         cut_after = max((known.get("cut_after", 0.0) for known in alike), default=0.0)
         return max(_LEAST_SECONDS, piece.needs_seconds, 1.1 * cut_after)
@@ -128,7 +127,7 @@ class State:
 
     def _run(self, piece: Piece) -> None:
         known = self._pieces.get(piece.name)
-        if known is None or known["identity"] != list(piece.identity) or piece.needs_seconds:
+        if known is None or not _is_of(known, piece) or piece.needs_seconds:
             known = self._begin(piece)
         self._pieces[piece.name] = known
         if self._machine not in known.setdefault("machines", []):
@@ -158,16 +157,17 @@ class State:
 
         That is kept under another name, unless it is of this very piece, which may not have a break.
         """
-        before = self._pieces.get(piece.name, {})
+        before = self._pieces.get(piece.name)
+        again = before is not None and _is_of(before, piece)
         for path in filter(Path.exists, piece.owns):
-            if before.get("identity") == list(piece.identity):
+            if again:
                 _remove(path)
             else:
                 path.rename(next(name for name in _names_of_old(path) if not name.exists()))
         for path in (piece.done, self._cache_of(piece)):
             _remove(path)
         known = {"identity": list(piece.identity), "seconds": 0.0, "calls": 0, "done": False}
-        if "cut_after" in before and before["identity"] == list(piece.identity):
+        if before is not None and again and "cut_after" in before:
             known["cut_after"] = before["cut_after"]
         return known
 
@@ -204,6 +204,11 @@ class State:
 
     def _keep(self) -> None:
         write_atomically(self._path, json.dumps({"settings": self.settings, "pieces": self._pieces}, indent=1) + "\n")
+
+
+def _is_of(known: Mapping[str, Any], piece: Piece) -> bool:
+    """Whether what is known of a name is of this piece, as it is asked for now."""
+    return known["identity"] == list(piece.identity)
 
 
 def _names_of_old(path: Path) -> Iterator[Path]:
