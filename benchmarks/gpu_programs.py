@@ -36,7 +36,7 @@ from vlga_jax.config import configure_backend
 from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
 from vlga_jax.network.decode import decode
-from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.spec import NetworkSpec, count_flops
 from vlga_jax.run.laboratory import RunConfig, parse_config
 from vlga_jax.training import memory
 from vlga_jax.training.failure import TrainingFailure
@@ -171,7 +171,7 @@ def _plan(spec: NetworkSpec, recipe: Recipe, num_train: int) -> Plan:
 
 
 def _compiled(name: str, plan: Plan) -> dict[str, Any]:
-    gflops = plan.flops / plan.recipe.epochs / plan.num_steps / 1e9
+    gflops = 3 * count_flops(plan.spec) * plan.num_train / plan.num_steps / 1e9
     program: dict[str, Any] = {"name": name, "gflop_per_step": round(gflops, 1), "refused": ""}
     clock = [time.perf_counter()]
     try:

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vlga_jax.checks import InputError
-from vlga_jax.training.user_cache import user_cache
+from vlga_jax.user_cache import user_cache
 
 _BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data" / "tfds"
 IMAGE_SHAPE, NUM_CLASSES = (32, 32, 3), 10

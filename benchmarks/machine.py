@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from vlga_jax.training.processor import num_cores
+from vlga_jax.processor import num_cores
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 

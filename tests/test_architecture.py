@@ -12,6 +12,8 @@ WINGS = (
     "checks",
     "shapes",
     "keys",
+    "processor",
+    "user_cache",
     "genome",
     "evolution",
     "network",

@@ -22,8 +22,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.checks import KINDS, InputError
-from vlga_jax.training.processor import may_have_gpu, processor
-from vlga_jax.training.user_cache import trim, user_cache
+from vlga_jax.processor import may_have_gpu, processor
+from vlga_jax.user_cache import trim, user_cache
 
 if TYPE_CHECKING:
     import vlga_jax.run.laboratory  # imports JAX

@@ -11,10 +11,11 @@ from experiments import cifar10, default
 from vlga_jax.checks import parse
 from vlga_jax.fitness import evaluation
 from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request, digest_of, request_from_json
+from vlga_jax.network import onednn
 from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import BlockSpec
+from vlga_jax.processor import num_threads, processor
 from vlga_jax.run.finish import FinalConfig
-from vlga_jax.training.processor import num_threads, processor
 
 
 def variants(value: Any) -> Iterator[Any]:
@@ -212,6 +213,18 @@ def test_environment_names_the_xla_flags_that_a_cpu_heeds(
 ) -> None:
     monkeypatch.setenv("XLA_FLAGS", given)
     assert json.loads(evaluation.environment("cached", "tuned", deterministic=True)).get("xla_flags") == named
+
+
+def test_environment_names_what_computes_tuned_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(layers: str) -> str | None:
+        return json.loads(evaluation.environment("cached", layers, deterministic=True)).get("onednn")
+
+    assert named("plain") is None
+    assert named("tuned") == (onednn.version() or None)
+    monkeypatch.setattr(onednn, "version", lambda: "other")
+    assert named("tuned") == "other"
+    monkeypatch.setattr(onednn, "version", lambda: "")
+    assert named("tuned") is None
 
 
 def test_environment_names_the_layers_and_their_revision() -> None:

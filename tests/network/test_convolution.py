@@ -1,5 +1,4 @@
 import itertools
-import math
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import pytest
 from jax import lax
 
 from experiments import default
-from vlga_jax.network import convolution
+from vlga_jax.network import convolution, onednn
 from vlga_jax.network.convolution import tuned, weight_gradient
 from vlga_jax.training import compiler
 
@@ -39,8 +38,8 @@ def outputs_and_gradients(convolve: Any, *arguments: Any) -> tuple[jax.Array, ..
 def differences(pairs: list[tuple[Any, ...]]) -> np.ndarray:
     """The largest differences of outputs, input gradient and kernel gradient, relative to the largest values.
 
-    One row for each pair of inputs and kernel, and what else the convolutions take; twice, because ours is compiled as
-    programs of a short training are, and as those of a long one.
+    One row for each pair of inputs and kernel, and what else the convolutions take; twice, because ours are computed
+    with oneDNN, where it is, and without.
     """
     arrays = [pair[:2] for pair in pairs]
 
@@ -51,8 +50,14 @@ def differences(pairs: list[tuple[Any, ...]]) -> np.ndarray:
 
     by_lax = jax.jit(all_of(plain)).lower(arrays).compile({"xla_backend_optimization_level": 0})
     expected = jax.device_get(by_lax(arrays))
-    lowered = jax.jit(all_of(ours)).lower(arrays)
-    found = [jax.device_get(compiler.compiled(lowered, "tuned", flops)(arrays)) for flops in (0, math.inf)]
+    found = []
+    for without in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            if without:
+                no_onednn(patch)
+            lowered = jax.jit(all_of(lambda *arguments: ours(*arguments))).lower(arrays)
+        assert not without or "onednn" not in lowered.as_text()
+        found.append(jax.device_get(lowered.compile(compiler.options("tuned"))(arrays)))
     return np.array(
         [
             [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(*row, strict=True)]
@@ -62,11 +67,24 @@ def differences(pairs: list[tuple[Any, ...]]) -> np.ndarray:
     )
 
 
+def no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: False)
+
+
 def in_chunks_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a batch of 16 goes through two chunks, however small and narrow it is."""
     monkeypatch.setattr(convolution, "_WHOLE_BYTES", 1)
     monkeypatch.setattr(convolution, "_CHUNK_IMAGES", (8, 8))
     monkeypatch.setattr(convolution, "_CHUNK_IMAGES_NARROW", 8)
+
+
+@pytest.mark.parametrize("side", SPACE.kernels)
+def test_tuned_asks_onednn_for_outputs_and_both_gradients(side: int) -> None:
+    lowered = jax.jit(lambda *arrays: outputs_and_gradients(ours, *arrays)).lower(
+        normal(0, 16, 2, 4, 8), normal(1, side, side, 8, 16)
+    )
+    calls = [lowered.as_text().count(f"@vlga_onednn_{name}") for name in ("convolution", "weight_gradient")]
+    assert calls == ([2, 1] if onednn.available() else [0, 0])
 
 
 @pytest.mark.parametrize("side", SPACE.kernels)
@@ -100,7 +118,8 @@ def test_tuned_equals_lax_where_the_kernel_is_wider_than_the_map(side: int, heig
     assert differences([(normal(0, 16, height, width, 8), kernel)]).max() < ROUNDING
 
 
-def test_xla_does_not_take_back_what_makes_a_map_as_wide_as_its_kernel() -> None:
+def test_xla_does_not_take_back_what_makes_a_map_as_wide_as_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_onednn(monkeypatch)
     compiled = jax.jit(ours).lower(normal(0, 16, 8, 8, 8), normal(1, 9, 9, 8, 32)).compile().as_text() or ""
     assert "size=9x9 pad=3_3x3_3" in compiled and "pad=4_4" not in compiled
 
@@ -132,7 +151,9 @@ def test_every_stride_that_reaches_over_the_map_gives_the_same_pixel(side: int, 
     np.testing.assert_allclose(ours(images, kernel, (4, 4)), expected, rtol=1e-6)
 
 
-def test_tuned_1x1_with_a_stride_needs_no_scatter() -> None:
+def test_tuned_1x1_with_a_stride_needs_no_scatter(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_onednn(monkeypatch)
+
     def total(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return ours(images, kernel, (2, 2)).sum()
 
@@ -142,7 +163,10 @@ def test_tuned_1x1_with_a_stride_needs_no_scatter() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 13, 16, 60, 256])
-def test_weight_gradient_of_any_batch_equals_lax(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("without", [False, True])
+def test_weight_gradient_of_any_batch_equals_lax(batch: int, without: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if without:
+        no_onednn(monkeypatch)
     monkeypatch.setattr(convolution, "_WHOLE_BYTES", 10 * 4 * 5 * 5 * 16)
     images, gradient = normal(0, batch, 5, 5, 8), normal(1, batch, 5, 5, 16)
     _, pull = jax.vjp(lambda kernel: plain(images, kernel), jnp.zeros((3, 3, 8, 16)))

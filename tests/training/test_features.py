@@ -16,8 +16,8 @@ from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
-from vlga_jax.training import compiler, memory
 from vlga_jax.training import features as features_module
+from vlga_jax.training import memory
 from vlga_jax.training.data import DataConfig, load_training_data
 from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import (
@@ -201,20 +201,6 @@ def test_features_on_the_device_are_not_copied_there_again(room: Any, variables:
     features = PrefixFeatures(IMAGES, build_evaluation).of("parent", None, PARENT, variables, 0)
     again = to_device_if_it_fits(features)
     assert again.train.inputs is features.train.inputs and again.validation.inputs is features.validation.inputs
-
-
-def test_features_by_onednn_do_not_depend_on_the_batch_either(
-    variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiler, "_WORTH_FLOPS", 0.0)
-    whole, half = (
-        PhaseData(Examples(IMAGES.train.inputs[start:], IMAGES.train.labels[start:]), IMAGES.validation)
-        for start in (0, 150)
-    )
-    features, others = (
-        PrefixFeatures(each, build_evaluation).of("c", "p", CHILD, variables, 1) for each in (whole, half)
-    )
-    np.testing.assert_array_equal(others.train.inputs, np.asarray(features.train.inputs)[150:])
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="data go to the device there")

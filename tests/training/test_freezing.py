@@ -72,8 +72,8 @@ def test_training_with_frozen_blocks_keeps_their_bits_and_changes_the_rest(
 
 
 def num_products(program: Any) -> int:
-    """Convolutions and matrix products of a program, those of its inner programs too."""
-    names = ("conv_general_dilated", "dot_general")
+    """Convolutions, oneDNN's or XLA's, and matrix products of a program, those of its inner programs too."""
+    names = ("conv_general_dilated", "dot_general", "ffi_call")
     return sum(equation.primitive.name in names for equation in equations(program.jaxpr))
 
 

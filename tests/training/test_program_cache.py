@@ -15,7 +15,10 @@ from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.program_cache import ProgramCache, default_threads
 from vlga_jax.training.programs import Plan
 
-OTHERS = [dataclasses.replace(PLAN, num_train=size) for size in (21, 22, 23)]
+OTHERS = [  # whose evaluations differ, too
+    dataclasses.replace(PLAN, num_train=size, spec=dataclasses.replace(PLAN.spec, num_classes=size))
+    for size in (21, 22, 23)
+]
 
 
 @pytest.fixture
@@ -56,21 +59,20 @@ def test_start_begins_with_one_more_than_there_are_threads_each_training_first(
     assert built == ["train 20", "evaluate 20", "train 21", "evaluate 21"]
 
 
-def test_programs_are_there_before_their_evaluation(
+def test_a_training_is_there_before_its_evaluation(
     programs: ProgramCache, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_go_on = threading.Event()
 
     def wait(_: Plan) -> Any:
         assert may_go_on.wait(60)
-        return lambda *arguments: arguments
+        return lambda: "evaluate"
 
     monkeypatch.setattr(program_cache, "build_evaluation", wait)
     programs.start([PLAN])
-    found = programs.of(PLAN)
-    assert found.train() == "train 20"
+    assert programs.training(PLAN)() == "train 20"
     may_go_on.set()
-    assert found.evaluate(1, 2) == (1, 2)
+    assert known(programs, PLAN) == "evaluate"
 
 
 def test_programs_are_compiled_once_and_charged_to_the_first_who_asks(
@@ -82,24 +84,24 @@ def test_programs_are_compiled_once_and_charged_to_the_first_who_asks(
     charged = []
     programs.start([PLAN])
     for plan in (PLAN, twin, PLAN):
-        programs.of(plan).evaluate()
+        programs.training(plan)
+        programs.evaluation(plan)
         charged.append(programs.charge(plan))
     assert charged == [2, 1, 0]
     assert built == ["train 20", "evaluate 20", "train 20"]
     programs.release()
     programs.start([PLAN])
-    programs.of(PLAN).evaluate()
+    programs.training(PLAN)
+    programs.evaluation(PLAN)
     assert programs.charge(PLAN) == 2
 
 
 def test_what_cannot_be_compiled_is_a_failure_each_time(programs: ProgramCache, built: list[str]) -> None:
     programs.start([OTHERS[1], OTHERS[2]])
     with pytest.raises(TrainingFailure, match="train too large"):
-        programs.of(OTHERS[1])
-    later = programs.of(OTHERS[2])
-    for evaluate in (later.evaluate, lambda: programs.evaluation(OTHERS[2])):
-        with pytest.raises(TrainingFailure, match="evaluate too large"):
-            evaluate()
+        programs.training(OTHERS[1])
+    with pytest.raises(TrainingFailure, match="evaluate too large"):
+        programs.evaluation(OTHERS[2])
     assert known(programs, OTHERS[1]) == "evaluate 22", "its training says nothing about it"
     programs.release()
     for _ in range(2):
@@ -112,9 +114,9 @@ def test_the_oldest_trainings_make_room_and_those_asked_for_again_stay(
 ) -> None:
     monkeypatch.setattr(program_cache, "_TRAININGS_KEPT", 2)
     for plan in (PLAN, OTHERS[0], PLAN, OTHERS[2], PLAN):
-        programs.of(plan)
+        programs.training(plan)
     assert built == ["train 20", "train 21", "train 23"]
-    programs.of(OTHERS[0])
+    programs.training(OTHERS[0])
     assert built[3:] == ["train 21"]
 
 
@@ -133,7 +135,7 @@ def test_evaluations_outlive_trainings_and_the_oldest_make_room(
     monkeypatch.setattr(program_cache, "_EVALUATIONS_KEPT", 2)
     for plan in (PLAN, OTHERS[0]):
         programs.start([plan])
-        programs.of(plan)
+        programs.training(plan)
     assert [known(programs, plan) for plan in (OTHERS[0], PLAN)] == ["evaluate 21", "evaluate 20"]
     assert built == ["train 20", "evaluate 20", "train 21", "evaluate 21"]
     programs.start([OTHERS[1]])

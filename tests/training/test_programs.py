@@ -19,7 +19,7 @@ from vlga_jax.training.examples import Examples
 from vlga_jax.training.features import PhaseData, PrefixFeatures
 from vlga_jax.training.fit import run_epochs
 from vlga_jax.training.program_cache import ProgramCache
-from vlga_jax.training.programs import Plan, build
+from vlga_jax.training.programs import Plan, Programs, build
 
 RNG = np.random.default_rng(0)
 EXAMPLES = Examples(RNG.integers(0, 256, (300, 6, 6, 1)).astype(np.uint8), RNG.integers(0, 3, 300).astype(np.int32))
@@ -88,7 +88,8 @@ def test_features_and_trainings_on_a_device_compile_three_operations(
             with jax.log_compiles(), caplog.at_level(logging.WARNING):
                 caplog.clear()
                 data = prefix.of("first", None, first, variables, 0)
-                (end,) = run_epochs(second, programs.of(second), state, data.train, data.validation, jax.random.key(1))
+                both = Programs(programs.training(second), programs.evaluation(second))
+                (end,) = run_epochs(second, both, state, data.train, data.validation, jax.random.key(1))
                 prefix.of("second", "first", whole, variables, 1)
             assert end.accuracy is not None
     # Each for training and validation: the features of both blocks, and batches of the first's.
@@ -98,15 +99,13 @@ def test_features_and_trainings_on_a_device_compile_three_operations(
 def test_an_evaluation_depends_on_nothing_that_decides_the_training_alone() -> None:
     plan = plan_of(4)
     deeper = dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, blocks=plan.spec.blocks * 2), num_frozen=1)
-    faster = dataclasses.replace(plan.recipe, learning_rate=0.5)
+    faster = dataclasses.replace(plan.recipe, learning_rate=0.5, epochs=plan.recipe.epochs + 1)
     for same in (deeper.of_block(0), dataclasses.replace(plan, recipe=faster, whole_epochs=True)):
         assert same.of_evaluation == plan.of_evaluation
-    longer = dataclasses.replace(plan.recipe, epochs=2)  # for which the compiler may choose other kernels
     halved = dataclasses.replace(plan.recipe, precision="bfloat16")
     for other in (
         deeper,
         deeper.of_block(1),
-        dataclasses.replace(plan, recipe=longer),
         dataclasses.replace(plan, recipe=halved),
         dataclasses.replace(plan, input_dtype="float32"),
         dataclasses.replace(plan, layers="plain"),

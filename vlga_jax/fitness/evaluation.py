@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from vlga_jax.checks import knob
+from vlga_jax.network import onednn
 from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
+from vlga_jax.processor import num_threads, processor
 from vlga_jax.shapes import PRNGKeyArray
-from vlga_jax.training.processor import num_threads, processor
 from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
@@ -246,6 +247,7 @@ def environment(features: str, layers: str, *, deterministic: bool) -> str:
             "deterministic": on_cpu or deterministic,
             "features": features,
             **({"threads": num_threads()} if on_cpu else {}),
+            **({"onednn": onednn.version()} if on_cpu and layers == "tuned" and onednn.available() else {}),
             **({"xla_flags": xla_flags} if xla_flags else {}),
             "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
         }

@@ -1,11 +1,12 @@
 """Convolutions as this project computes them on a CPU: forward, input gradient and weight gradient each its own way.
 
-XLA's own forward and input gradient run at the speed of a matrix product. Its weight gradient reads the whole batch
-once per tile of a small result, and its 1x1 convolutions are slower than the products they are. Here 1x1 is a product,
-and a weight gradient goes through the batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels,
-on two cores, 9.7 ms against 20.2. `docs/performance.md` has more.
+Where `onednn` is available, all three are oneDNN's. Elsewhere XLA's own forward and input gradient run at the speed of
+a matrix product, but its weight gradient reads the whole batch once per tile of a small result, and its 1x1
+convolutions are slower than the products they are. So 1x1 is a product there, and a weight gradient goes through the
+batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels, on two cores, 9.7 ms against 20.2.
+`docs/performance.md` has more.
 
-Elsewhere than on a CPU, in other precisions, and where `lax.conv_general_dilated` is best, that is what runs.
+Elsewhere than on a CPU, in other precisions, and for wider kernels with a stride, `lax.conv_general_dilated` runs.
 """
 
 import math
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from vlga_jax.network import onednn
 from vlga_jax.shapes import Array, Float
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -50,7 +52,9 @@ def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **
     if elsewhere or (side > 1 and tuple(strides) != (1, 1)):
         return lax.conv_general_dilated(inputs, kernel, strides, padding, **others)
     if side == 1:
-        return _product(inputs[:, :: strides[0], :: strides[1]], kernel[0, 0])
+        inputs = inputs[:, :: strides[0], :: strides[1]]
+        if not onednn.available():
+            return _product(inputs, kernel[0, 0])
     return _convolution(inputs, kernel)
 
 
@@ -96,14 +100,16 @@ _convolution.defvjp(_forward, _backward)
 def weight_gradient(inputs: Images, gradient: Array, side: int) -> Kernel:
     """Returns the gradient of a 'same' convolution with respect to its kernel.
 
-    It is itself a convolution, over images as channels; the operand with more channels takes the kernel's place. A sum
-    over chunks of the batch keeps that operand in cache.
+    Without oneDNN it is itself a convolution, over images as channels; the operand with more channels takes the
+    kernel's place. A sum over chunks of the batch keeps that operand in cache.
 
     Args:
       inputs: `[batch, height, width, channels]`.
       gradient: with respect to the outputs, `[batch, height, width, out_channels]`.
       side: of the kernel, odd.
     """
+    if onednn.available():
+        return onednn.weight_gradient(inputs, gradient, side)
     swapped = gradient.shape[3] < inputs.shape[3]
     sliding, fixed = (gradient, inputs) if swapped else (inputs, gradient)
     size = _chunk_size(fixed.shape)
@@ -130,6 +136,8 @@ def _correlation(sliding: Array, fixed: Array, side: int) -> Float[Array, "chann
 
 
 def _same(inputs: Array, kernel: Array) -> Array:
+    if onednn.available():
+        return onednn.convolution(inputs, kernel)
     side, _, channels, out_channels = kernel.shape
     if side > min(inputs.shape[1:3]):
         return _beyond_the_map(inputs, kernel)

@@ -141,4 +141,4 @@ def _update(recipe: Recipe, steps_per_epoch: int, batch_size: int, num_classes: 
     gradient = Gradient(weights, {}, jax.ShapeDtypeStruct((batch_size, num_classes), jnp.float32))
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
     update = make_update(recipe, steps_per_epoch=steps_per_epoch, num_frozen=0)
-    return jax.jit(update, donate_argnums=0).lower(state, gradient, labels).compile(compiler.options("tuned", 0.0))
+    return jax.jit(update, donate_argnums=0).lower(state, gradient, labels).compile(compiler.options("tuned"))

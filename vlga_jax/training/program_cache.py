@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vlga_jax.training.processor import num_threads
-from vlga_jax.training.programs import Plan, Programs, build_evaluation, build_training
+from vlga_jax.processor import num_threads
+from vlga_jax.training.programs import Plan, build_evaluation, build_training
 
 # Jit caches are bounded by entries, not bytes, so programs must be let go.
 _TRAININGS_KEPT = 32  # of plans that may come again
@@ -60,14 +60,13 @@ class ProgramCache:
             self._training(plan)
             self._submit(self._evaluations, plan.of_evaluation, build_evaluation, plan)
 
-    def of(self, plan: Plan) -> Programs:
-        """Returns a plan's programs as soon as its training is there; its evaluation may wait when it is called.
+    def training(self, plan: Plan) -> Any:
+        """Returns a plan's `Programs.train` as soon as it is there.
 
         Raises:
-          TrainingFailure: training, or later evaluation, needs more memory than there is.
+          TrainingFailure: it needs more memory than there is.
         """
-        train = self._training(plan).result().program
-        return Programs(train, lambda *arguments: self.evaluation(plan)(*arguments))
+        return self._training(plan).result().program
 
     def evaluation(self, plan: Plan) -> Any:
         """Returns a plan's `Programs.evaluate`: that of a training that has the same one, if it is still there.

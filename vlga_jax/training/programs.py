@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vlga_jax.network.initialise import variable_shapes
-from vlga_jax.network.spec import NetworkSpec, count_flops
+from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
@@ -61,14 +61,6 @@ class Plan:
     def num_steps(self) -> int:
         return steps_per_epoch(self.num_train, self.recipe.batch_size)
 
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of the whole training, at most; a backward pass counts twice a forward pass.
-
-        Frozen blocks, which have none, count as the others do, and so do epochs that early stopping leaves out.
-        """
-        return 3.0 * count_flops(self.spec) * self.num_train * self.recipe.epochs
-
     @functools.cached_property
     def packing(self) -> Packing | None:
         """How weights are packed while steps are taken, on a CPU; None where all of a step is one program."""
@@ -90,7 +82,7 @@ class Plan:
     @property
     def of_evaluation(self) -> tuple[Any, ...]:
         """All that `Programs.evaluate` depends on."""
-        return self.spec, self.recipe.precision, self.input_dtype, self.layers, self.flops
+        return self.spec, self.recipe.precision, self.input_dtype, self.layers
 
     def initial_state(self, variables: Variables) -> TrainState:
         """Returns the state before the first step, from the network's variables, on the host."""
@@ -168,7 +160,7 @@ def build_training(plan: Plan) -> Any:
       TrainingFailure: it, or the state alone, needs more memory than there is.
     """
     with out_of_memory_is_failure():
-        train = compiler.compiled(_lower_training(plan), plan.layers, plan.flops)
+        train = _lower_training(plan).compile(compiler.options(plan.layers))
         num_bytes = memory.program_bytes(train)
         if plan.packing is not None:
             update = _update_of(plan, plan.packing)
@@ -187,7 +179,7 @@ def build_evaluation(plan: Plan) -> Any:
       TrainingFailure: it needs more memory than there is.
     """
     with out_of_memory_is_failure():
-        evaluate = compiler.compiled(_lower_evaluation(plan), plan.layers, plan.flops)
+        evaluate = _lower_evaluation(plan).compile(compiler.options(plan.layers))
         _require(memory.program_bytes(evaluate), "its evaluation needs")
     return evaluate
 

@@ -29,7 +29,7 @@ from vlga_jax.training.features import (
 )
 from vlga_jax.training.fit import count_correct, epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.program_cache import ProgramCache
-from vlga_jax.training.programs import Plan
+from vlga_jax.training.programs import Plan, Programs
 from vlga_jax.training.step import TrainState, learnt
 
 
@@ -215,7 +215,7 @@ class LocalExecutor:
         before = paused.train_seconds if paused is not None else 0.0
         try:
             with self._timed("waiting"):
-                programs = self._programs.of(plan)
+                programs = Programs(self._programs.training(plan), None)
             limit = request.limits.max_seconds if limit_time else 0
             key = stream(key_of(request.trajectory), "train")
             with self._timed("training"), out_of_memory_is_failure():

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from vlga_jax.training.data.schema import Examples
-from vlga_jax.training.user_cache import user_cache
+from vlga_jax.user_cache import user_cache
 
 _FORMAT = 1  # part of every key: raise it when decoding changes, and old entries are not read any more
 _UNFINISHED = ".unfinished-"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vlga_jax.training.user_cache import trim, user_cache
+from vlga_jax.user_cache import trim, user_cache
 
 
 def test_user_cache_follows_xdg_and_else_lies_in_the_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from vlga_jax.training import processor as processor_module
-from vlga_jax.training.processor import may_have_gpu, num_threads, processor
+from vlga_jax import processor as processor_module
+from vlga_jax.processor import may_have_gpu, num_threads, processor
 
 
 def test_processor_names_the_machine_and_hashes_its_abilities() -> None:
@@ -28,7 +28,7 @@ def test_num_threads_is_what_the_surroundings_say_or_the_cores_we_may_use(
 
 def test_num_threads_on_one_core_is_one() -> None:
     program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-    program += "from vlga_jax.training.processor import num_threads; print(num_threads())"
+    program += "from vlga_jax.processor import num_threads; print(num_threads())"
     surroundings = {name: value for name, value in os.environ.items() if name != "NPROC"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=surroundings)
     assert done.stdout == "1\n", done.stderr
