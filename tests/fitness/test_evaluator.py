@@ -58,7 +58,9 @@ class Bench:
     log: list[tuple[str, str]]
 
     def evaluate(self, requests: Sequence[Request], keep_from: float = 0.0) -> list[tuple[Evaluation, bool]]:
-        return list(self.evaluator.evaluate(requests, keep_from=keep_from))
+        found = list(self.evaluator.evaluate(requests, keep_from=keep_from))
+        self.weights.wait()  # other stores look, too
+        return found
 
     def kept(self, requests: Sequence[Request]) -> list[int]:
         return [request.seed for request in requests if self.weights.has(request.digest)]

@@ -39,6 +39,7 @@ def test_load_after_save_returns_the_same_bits(store: WeightStore, directory: Pa
     variables = variables_of(request)
     variables["params"]["head"]["bias"] = np.array([-0.0, np.float32(1e-42), np.inf], np.float32)
     store.save(A, variables)
+    store.wait()
     with contextlib.closing(WeightStore(directory)) as another:
         loaded = another.load(A, request.network)
     chex.assert_trees_all_equal_shapes_and_dtypes(loaded, variables)
@@ -112,6 +113,7 @@ import numpy as np
 from vlga_jax.fitness.weights import WeightStore
 store = WeightStore(Path(sys.argv[1]))
 store.save(sys.argv[2], {"params": {"head": {"bias": np.random.default_rng(0).random(50_000_000, np.float32)}}})
+store.close()
 """
 
 
@@ -142,6 +144,29 @@ def test_save_over_what_an_interrupted_deletion_left_works(
 ) -> None:
     request = make_request()
     store.save(A, variables_of(request))
+    store.wait()
     shutil.rmtree(directory / A / "d")
     store.save(A, variables_of(request))
     chex.assert_trees_all_equal(store.load(A, request.network), variables_of(request))
+
+
+def test_what_could_not_be_written_is_told_once_and_later_weights_are_written(
+    store: WeightStore, directory: Path, make_request: Any
+) -> None:
+    request = make_request()
+    assert not store.has(A)  # it has looked whose weights are here
+    shutil.rmtree(directory)
+    directory.write_text("no directory")
+    store.save(B, variables_of(request))
+    with pytest.raises(OSError, match="."):
+        store.wait()
+    directory.unlink()
+    directory.mkdir()
+    store.save(B, variables_of(request))
+    assert store.has(B)
+
+
+def test_drop_of_what_is_on_its_way_leaves_nothing(store: WeightStore, make_request: Any) -> None:
+    store.save(A, variables_of(make_request()))
+    store.drop(A)
+    assert not store.has(A)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from tests.trees import assert_same_bits
 from vlga_jax.checks import InputError
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
-from vlga_jax.run import finish
+from vlga_jax.run import checkpoints, finish
 from vlga_jax.run.finish import Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
 from vlga_jax.training.examples import Examples
@@ -150,7 +149,7 @@ def test_train_to_convergence_writes_no_more_often_than_a_tenth_of_the_time_allo
         return save(self, step, **values)
 
     ticks = iter(range(1000))  # a second passes between two looks at the clock
-    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=time.perf_counter, monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     monkeypatch.setattr(ocp.CheckpointManager, "save", watched)
     train_to_convergence(request(epochs=14), NOISE, searched, tmp_path, NullListener())
     # Writing takes from second 1 to 2, so the next is due at 12, when the eleventh epoch ends.
@@ -159,7 +158,7 @@ def test_train_to_convergence_writes_no_more_often_than_a_tenth_of_the_time_allo
 
 def test_train_to_convergence_counts_images_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(np.cumsum([0, 2, 100, 4, 100, 2, 100, 9, 100]))  # before and after each of four epochs
-    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=lambda: next(ticks), monotonic=time.monotonic))
+    monkeypatch.setattr(finish, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     trained = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
     assert trained.images_per_second == 20 / 3  # the median of 2, 4, 2 and 9 s
     again = train_to_convergence(request(), NOISE, never, tmp_path, NullListener())

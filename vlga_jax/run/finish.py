@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.fitness.evaluation import Request, digest_of, key_of, without
@@ -22,10 +21,9 @@ from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.programs import Plan, build
-from vlga_jax.training.step import PRECISIONS, Recipe, TrainState, learnt, resolved_precision
+from vlga_jax.training.step import PRECISIONS, Recipe, learnt, resolved_precision
 
 COLOUR_CHANNELS = 3
-_SHARE_OF_CHECKPOINTS = 0.1  # of the time of a final training, at most
 # Fields that configurations did not always have, off.
 _LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False, "clip_norm": 0.0}
 
@@ -177,7 +175,9 @@ def train_to_convergence(
     root = key_of(final.trajectory)
     seconds: list[float] = []
     failure = ""
-    store = _Checkpoints(directory)
+    from vlga_jax.run.checkpoints import Checkpoints  # not needed before a search ends
+
+    store = Checkpoints(directory)
     try:
         restored = store.restore(plan)
         if restored is None:
@@ -221,64 +221,6 @@ def train_to_convergence(
     finally:
         store.close()
     return Converged(best, progress, len(images.train) / statistics.median(seconds) if seconds else None, failure)
-
-
-class _Checkpoints:
-    """The newest states of a final training; two are kept, so that one is whole whenever the process dies.
-
-    A state is written once enough time has passed for what that takes, and the newest at the end: a process that is
-    interrupted loses nothing, one that is killed the last epochs.
-    """
-
-    def __init__(self, directory: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
-        self._unsaved: tuple[TrainState, Variables, Progress] | None = None
-        self._due = 0.0  # `time.monotonic()` from which on the next one is written
-
-    def offer(self, state: TrainState, best: Variables, progress: Progress) -> None:
-        """Takes the state after an epoch, to be written now or, if it is still the newest, at the end."""
-        self._unsaved = state, best, progress
-        if time.monotonic() >= self._due:
-            self._save(*self._unsaved)
-
-    def _save(self, state: TrainState, best: Variables, progress: Progress) -> None:
-        started = time.monotonic()
-        self._manager.save(
-            len(progress.losses),
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave({"state": state._asdict(), "best": best}),
-                progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
-            ),
-        )
-        self._unsaved = None
-        ended = time.monotonic()
-        self._due = ended + (ended - started) / _SHARE_OF_CHECKPOINTS
-
-    def restore(self, plan: Plan) -> tuple[TrainState, Variables, Progress] | None:
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        blank = plan.initial_state(initialise(jax.random.key(0), plan.spec))
-        target = {"state": blank._asdict(), "best": learnt(blank)}
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(target),
-                progress=ocp.args.JsonRestore(),
-            ),
-        )
-        arrays = jax.tree.map(np.asarray, restored["arrays"])
-        values = restored["progress"]
-        progress = Progress(**{**values, "losses": tuple(values["losses"]), "accuracies": tuple(values["accuracies"])})
-        return TrainState(**arrays["state"]), arrays["best"], progress
-
-    def close(self) -> None:
-        try:
-            if self._unsaved is not None:
-                self._save(*self._unsaved)
-        finally:
-            self._manager.close()
 
 
 def _joined(first: Examples, second: Examples) -> Examples:
