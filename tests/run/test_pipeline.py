@@ -193,13 +193,13 @@ def test_run_in_a_directory_in_use_is_refused(copied: Path, make_config: Any) ->
 
 
 def test_run_with_another_runs_ledger_trains_nothing_in_the_search(
-    finished: Any, make_config: Any, tmp_path: Path, outcome_of: OutcomeOf
+    copied: Path, finished: Any, make_config: Any, tmp_path: Path, outcome_of: OutcomeOf
 ) -> None:
-    ledger = finished.workdir / "ledger.sqlite"
+    workdir, ledger = tmp_path / "run", copied / "ledger.sqlite"  # a copy: SQLite makes files beside what it reads
     before = ledger.read_bytes()
-    pipeline.run(make_config({"fitness.ledger": str(ledger)}), tmp_path)
-    assert num_trained(tmp_path) == 0
-    assert outcome_of(tmp_path) == outcome_of(finished.workdir)
+    pipeline.run(make_config({"fitness.ledger": str(ledger)}), workdir)
+    assert num_trained(workdir) == 0
+    assert outcome_of(workdir) == outcome_of(finished.workdir)
     assert ledger.read_bytes() == before
 
 
