@@ -11,26 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.genes import GENES
+
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
 _MADE = [str(PEERS / f".venv-{name}" / "bin" / "python") for name in ("pytorch", "optuna")]
 PYTHON = next((each for each in (os.environ.get("VLGA_PEER_PYTORCH", ""), *_MADE) if Path(each).is_file()), "")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="`sh benchmarks/peers/environments.sh pytorch` has not been run")
 
-GENES = {
-    "activation": "relu",
-    "a_channels": 8,
-    "a_kernel": 3,
-    "a_batch_norm": True,
-    "include_pool": True,
-    "pool_type": "average",
-    "include_b": True,
-    "b_channels": 4,
-    "b_kernel": 1,
-    "b_batch_norm": False,
-    "include_skip": True,
-}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads of tests side by side would wait for each other
-PHASE = [GENES, {**GENES, "activation": "elu", "a_channels": 6, "pool_type": "max"}]
+PHASE = [{**GENES, "activation": "relu"}, {**GENES, "a_channels": 6, "pool_type": "max"}]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.genes import GENES as COMMON
 from vlga_jax.genome.chromosome import Chromosome, from_values
 from vlga_jax.genome.space import SpaceConfig, make_search_space
 from vlga_jax.network.decode import decode
@@ -28,21 +29,7 @@ SPACE = make_search_space(
         head_pool="average",
     )
 )
-GENES: dict[str, Any] = {
-    "activation": "elu",
-    "a_channels": 8,
-    "a_kernel": 3,
-    "a_batch_norm": True,
-    "include_pool": True,
-    "pool_type": "average",
-    "include_b": True,
-    "b_channels": 4,
-    "b_kernel": 1,
-    "b_batch_norm": False,
-    "include_skip": True,
-    "dropout_rate": 0.0,
-    "a_stride": 1,
-}
+GENES = {**COMMON, "dropout_rate": 0.0, "a_stride": 1}
 
 
 def network(

@@ -276,20 +276,17 @@ static int tells_version(XLA_FFI_CallFrame *frame) {
   return 1;
 }
 
-/* (images, kernel) -> outputs */
-XLA_FFI_Error *vlga_onednn_convolution(XLA_FFI_CallFrame *frame) {
+static XLA_FFI_Error *call(XLA_FFI_CallFrame *frame, int is_gradient) {
   if (tells_version(frame)) return NULL;
-  XLA_FFI_Buffer *images = frame->args.args[0], *kernel = frame->args.args[1], *outputs = frame->rets.rets[0];
+  XLA_FFI_Buffer *images = frame->args.args[0], *second = frame->args.args[1], *result = frame->rets.rets[0];
+  XLA_FFI_Buffer *kernel = is_gradient ? result : second, *outputs = is_gradient ? second : result;
   int64_t *of = images->dims;
-  Shape shape = {of[0], of[1], of[2], of[3], kernel->dims[3], kernel->dims[0], 0};
+  Shape shape = {of[0], of[1], of[2], of[3], kernel->dims[3], kernel->dims[0], is_gradient};
   return answer(frame, run(shape, images->data, kernel->data, outputs->data), shape);
 }
 
+/* (images, kernel) -> outputs */
+XLA_FFI_Error *vlga_onednn_convolution(XLA_FFI_CallFrame *frame) { return call(frame, 0); }
+
 /* (images, gradient of the outputs) -> gradient of the kernel */
-XLA_FFI_Error *vlga_onednn_weight_gradient(XLA_FFI_CallFrame *frame) {
-  if (tells_version(frame)) return NULL;
-  XLA_FFI_Buffer *images = frame->args.args[0], *outputs = frame->args.args[1], *kernel = frame->rets.rets[0];
-  int64_t *of = images->dims;
-  Shape shape = {of[0], of[1], of[2], of[3], outputs->dims[3], kernel->dims[0], 1};
-  return answer(frame, run(shape, images->data, kernel->data, outputs->data), shape);
-}
+XLA_FFI_Error *vlga_onednn_weight_gradient(XLA_FFI_CallFrame *frame) { return call(frame, 1); }
