@@ -55,7 +55,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
     "space": ("strides", "dropout_rates", "first_block_has_b", "min_side", "head_pool"),
     "fitness": (
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
-        *("max_seconds", "max_parameters", "max_flops"),
+        *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
     ),
     "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
 }
@@ -146,8 +146,14 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
     asked = {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
-    for group, later in (("space", "min_side"), ("final", "clip_norm")):
-        del asked[group][later]  # results from before it do not say it, and it may not change
+    later = {
+        "space": ("min_side",),
+        "fitness": ("max_block_flops", "num_train_examples"),
+        "final": ("clip_norm",),
+    }
+    for group, names in later.items():
+        for name in names:
+            del asked[group][name]  # results from before it do not say it, and it may not change
     return asked
 
 

@@ -47,7 +47,7 @@ def variants(value: Any) -> Iterator[Any]:
 
 def full_request(make_request: Any) -> Request:
     """A request with nothing left out: two blocks, a pool, both convolutions, limits, an ancestor, a stop."""
-    limits = {"max_seconds": 1.5, "max_parameters": 10_000, "max_flops": 10**9}
+    limits = {"max_seconds": 1.5, "max_parameters": 10_000, "max_flops": 10**9, "max_block_flops": 10**8}
     return make_request(heir_of=make_request(), limits=limits, sources=(0, None), train_epochs=1)
 
 
@@ -83,9 +83,9 @@ def test_request_digest_of_every_changed_field_differs(make_request: Any) -> Non
     digests = {other.digest for other in asked} | {request.digest}
     assert len(digests) == len(asked) + 1
     # Of each block 11 values and 2 parts that may be missing; a third block; 3 of the shape, 3 more of the network;
-    # 14 of the recipe, 2 sources, 5 others; and 3 limits, which are no part of it.
+    # 14 of the recipe, 2 sources, 5 others; and 4 limits, which are no part of it.
     assert len(asked) == 2 * (11 + 2) + 1 + 3 + 3 + 14 + 2 + 5
-    assert len(changed) == len(asked) + 3
+    assert len(changed) == len(asked) + 4
 
 
 def test_request_until_an_epoch_shares_the_trajectory_of_the_whole_training(make_request: Any) -> None:
@@ -136,6 +136,8 @@ def test_key_of_other_digests_differs(make_request: Any) -> None:
         # 2 x (36 x 36 before the pool, 9 x 16 after, 12 of the head): 2904.
         ({"max_flops": 2904}, None),
         ({"max_flops": 2903}, ("too_many_flops", "2904 flops, over fitness.max_flops=2903")),
+        ({"max_block_flops": 2880}, None),
+        ({"max_block_flops": 2879}, ("too_many_block_flops", "2880 block_flops, over fitness.max_block_flops=2879")),
         (
             {"max_parameters": 1, "max_flops": 1},
             ("too_many_parameters", "79 parameters, over fitness.max_parameters=1"),
@@ -180,6 +182,15 @@ def test_request_with_a_later_field_of_the_recipe_names_it(make_request: Any, la
     request = make_request(recipe=later)
     assert name in request.to_json() and name not in make_request().to_json()
     assert request_from_json(request.to_json()) == request
+
+
+def test_request_with_a_limit_of_blocks_names_it_and_counts_the_costliest(make_request: Any) -> None:
+    limited = make_request(limits={"max_block_flops": 2879})
+    assert "max_block_flops" in limited.to_json() and "max_block_flops" not in make_request().to_json()
+    assert request_from_json(limited.to_json()) == limited and limited.digest == make_request().digest
+    heir = make_request(heir_of=make_request(), limits={"max_block_flops": 2880})  # its own block is on 3x3 pixels
+    assert heir.rejection() is None
+    assert dataclasses.replace(heir, limits=limited.limits).rejection() is not None
 
 
 def test_environment_of_other_features_differs() -> None:

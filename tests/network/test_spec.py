@@ -125,6 +125,7 @@ def test_count_flops_worked_by_hand() -> None:
     block_0 = 5 * 7 * (3 * 3 * 3 * 4) + 3 * 4 * (4 * 6) + 3 * 4 * (3 * 6)  # a before the pool; b and skip after it
     block_1 = 3 * 4 * (5 * 5 * 6 * 2) + 3 * 4 * (6 * 2)
     block_2 = 3 * 4 * (2 * 8)
+    assert [ODD.block_flops(block) for block in range(3)] == [2 * block_0, 2 * block_1, 2 * block_2]
     assert count_flops(ODD) == 2 * (block_0 + block_1 + block_2 + 8 * 10)
 
 

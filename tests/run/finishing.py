@@ -34,4 +34,5 @@ NETWORK = NetworkSpec((4, 4, 3), 2, "relu", "average", (BLOCK,))  # colour image
 
 def request(**changes: Any) -> FinalRequest:
     config = dataclasses.replace(CONFIG, **changes)
-    return FinalRequest(Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0), config, "here")
+    searched = Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0)
+    return FinalRequest(searched, config, "here", searched.data)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.run.finishing import CONFIG, request
 from vlga_jax.fitness.evaluation import digest_of
-from vlga_jax.run.finish import FinalConfig, FinalRequest
+from vlga_jax.run.finish import FinalConfig
 
 
 def test_recipe_augments_colour_images_only() -> None:
@@ -39,19 +39,27 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
     ]
     assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]
     configs = [CONFIG, *(dataclasses.replace(CONFIG, **change) for change in changes)]
-    digests = {FinalRequest(request().request, config, "here").digest for config in configs}
+    digests = {dataclasses.replace(request(), config=config).digest for config in configs}
     assert len(digests) == len(changes) + 1
-    assert FinalRequest(dataclasses.replace(request().request, seed=1), CONFIG, "here").digest not in digests
+    others: dict[str, Any] = {
+        "request": dataclasses.replace(request().request, seed=1),
+        "environment": "there",
+        "data": "more",
+    }
+    for name, value in others.items():
+        assert dataclasses.replace(request(), **{name: value}).digest not in digests
     assert request().digest in digests
 
 
 def test_final_request_without_later_fields_has_the_digest_it_always_had() -> None:
     final = request(cutout=0, ema_decay=0.0)
     values = dataclasses.asdict(final)
+    assert values.pop("data") == values["request"]["data"], "it did not say that either"
     for name in ("cutout", "ema_decay", "clip_norm", "test_flip"):
         del values["config"][name]
     for name in ("cutout", "ema_decay", "clip_norm"):
         del values["request"]["recipe"][name]
+    del values["request"]["limits"]["max_block_flops"]
     assert request(cutout=0, ema_decay=0.0).request.recipe.cutout == 0
     assert final.digest == final.trajectory == digest_of(values)
 

@@ -81,19 +81,25 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
     )
 
 
-def test_opened_of_a_version_without_a_least_side_is_the_same_search_where_that_is_one_pixel(tmp_path: Path) -> None:
-    for name, least, config in (
-        ("run", "space", configuration()),
-        ("comparison", "base.space", {"base": configuration(), "budget": [60, "epochs"]}),
+@pytest.mark.parametrize(
+    ("group", "field", "off"),
+    [("space", "min_side", 1), ("fitness", "max_block_flops", 0), ("fitness", "num_train_examples", 0)],
+)
+def test_opened_of_a_version_without_a_later_field_is_the_same_search_where_that_is_off(
+    tmp_path: Path, group: str, field: str, off: int
+) -> None:
+    for name, prefix, config in (
+        ("run", "", configuration()),
+        ("comparison", "base.", {"base": configuration(), "budget": [60, "epochs"]}),
     ):
         old: Any = json.loads(json.dumps(config))
-        del old.get("base", old)["space"]["min_side"]
+        assert old.get("base", old)[group].pop(field) == off
         hold(tmp_path / name, old)
         hold(tmp_path / name, config)
         changed: Any = json.loads(json.dumps(config))
-        changed.get("base", changed)["space"]["min_side"] = 8
+        changed.get("base", changed)[group][field] = 8
         hold(tmp_path / f"{name} again", old)
-        with pytest.raises(InputError, match=rf"{least}\.min_side was 1, is 8"):
+        with pytest.raises(InputError, match=rf"{prefix}{group}\.{field} was {off}, is 8"):
             hold(tmp_path / f"{name} again", changed)
 
 

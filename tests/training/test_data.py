@@ -187,3 +187,36 @@ def test_import_of_data_loads_no_optional_package():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['vlga_jax']"
+
+
+# ---- a part of the training examples
+
+
+@pytest.mark.parametrize("num_train", [10, 101, 1200])
+def test_part_of_the_training_examples_has_every_class_in_its_share(num_train):
+    whole = load_training_data(digits())
+    part = whole.part(num_train, seed=0)
+    assert len(part.train_labels) == num_train
+    share = num_train / len(whole.train_labels)
+    assert (np.abs(np.bincount(part.train_labels, minlength=10) - share * np.bincount(whole.train_labels)) < 1).all()
+    assert rows(part.train_images) <= rows(whole.train_images) and not part.train_images.flags.writeable
+    np.testing.assert_array_equal(part.validation_images, whole.validation_images)
+    np.testing.assert_array_equal(part.validation_labels, whole.validation_labels)
+    assert part.class_names == whole.class_names
+    assert part.fingerprint != whole.fingerprint
+    labels = dict(zip([image.tobytes() for image in whole.train_images], whole.train_labels, strict=True))
+    assert [labels[image.tobytes()] for image in part.train_images] == part.train_labels.tolist()
+
+
+def test_part_of_all_is_the_whole_and_the_seed_draws_a_smaller_one():
+    whole = load_training_data(digits())
+    assert whole.part(0, seed=0) is whole and whole.part(len(whole.train_labels), seed=0) is whole
+    first, again, other = (whole.part(200, seed).fingerprint for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("num_train", [9, 1295])
+def test_part_that_cannot_be_had_is_refused(num_train):
+    refused = rf"config\.fitness\.num_train_examples={num_train}: 1294 examples are trained on; give 10 to 1294, or 0"
+    with pytest.raises(InputError, match=refused):
+        load_training_data(digits()).part(num_train, seed=0)

@@ -25,8 +25,9 @@ from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
-# Fields that recipes did not always have. They are left out where they are off, so that old ledgers count.
+# Fields that recipes and limits did not always have. They are left out where they are off, so that old ledgers count.
 _LATER = {"cutout": 0, "ema_decay": 0.0, "clip_norm": 0.0}
+_LATER_LIMITS = {"max_block_flops": 0}
 _XLA_PLACES = ("--xla_dump_", "--xla_gpu_dump_", "--xla_gpu_cuda_data_dir")  # that decide no bits
 
 
@@ -38,6 +39,10 @@ class FitnessConfig:
       max_seconds: of training a network, compilation not counted; 0 is no limit. Results then depend on the machine.
       max_parameters: more are rejected before training; 0 is no limit.
       max_flops: floating-point operations of one image's forward pass, likewise.
+      max_block_flops: of its part in the costliest block, likewise. Without it the first blocks, on the largest maps,
+        may take all of `max_flops`, and later phases find nothing that fits.
+      num_train_examples: how many of the training examples a fitness is trained on, every class in its share; 0 is all.
+        The final training takes all.
       features: whether the frozen prefix's outputs are computed once per phase (cached, where memory allows) or with
         every batch (recomputed).
       ledger: path of another run's ledger.sqlite whose results are used where digests agree; empty is none.
@@ -60,6 +65,8 @@ class FitnessConfig:
     max_seconds: float = knob(at_least=0)
     max_parameters: int = knob(at_least=0)
     max_flops: int = knob(at_least=0)
+    max_block_flops: int = knob(at_least=0)
+    num_train_examples: int = knob(at_least=0)
     features: str = knob(one_of=("cached", "recomputed"))
     ledger: str = knob(may_be_empty=True)
     any_environment: bool = knob()
@@ -75,7 +82,7 @@ class FitnessConfig:
         return Recipe(**values, flip=False, crop_padding=0, precision=resolved_precision(self.precision))
 
     def limits(self) -> "Limits":
-        return Limits(self.max_seconds, self.max_parameters, self.max_flops)
+        return Limits(self.max_seconds, self.max_parameters, self.max_flops, self.max_block_flops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Limits:
     max_seconds: float
     max_parameters: int
     max_flops: int
+    max_block_flops: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +150,16 @@ class Request:
     def values(self) -> dict[str, Any]:
         """Returns nested mappings of plain values."""
         values = dataclasses.asdict(self)
-        return {**values, "recipe": without(values["recipe"], _LATER)}
+        recipe, limits = without(values["recipe"], _LATER), without(values["limits"], _LATER_LIMITS)
+        return {**values, "recipe": recipe, "limits": limits}
 
     def rejection(self) -> tuple[str, str] | None:
         """Returns status and reason if a limit forbids the training, else None."""
-        costs = {"parameters": count_parameters(self.network), "flops": count_flops(self.network)}
+        costs = {
+            "parameters": count_parameters(self.network),
+            "flops": count_flops(self.network),
+            "block_flops": max(map(self.network.block_flops, range(len(self.network.blocks))), default=0),
+        }
         for name, cost in costs.items():
             limit = getattr(self.limits, f"max_{name}")
             if limit and cost > limit:
@@ -160,7 +173,8 @@ class Evaluation:
 
     Attributes:
       digest: of the request.
-      status: ok; or diverged, out_of_memory, out_of_time, too_many_parameters, too_many_flops.
+      status: ok; or diverged, out_of_memory, out_of_time, too_many_parameters, too_many_flops,
+        too_many_block_flops.
       fitness: validation accuracy in [0, 1]; the worst, 0, unless ok.
       reason: one line, empty if ok.
       losses: mean training loss of each whole epoch.

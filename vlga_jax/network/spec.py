@@ -106,6 +106,17 @@ class NetworkSpec:
         """Returns the network that maps the outputs of block `first - 1` to logits."""
         return dataclasses.replace(self, input_shape=self.shape_before(first), blocks=self.blocks[first:])
 
+    def block_flops(self, block: int) -> int:
+        """Returns what a block adds to `count_flops`."""
+        spec, in_shape = self.blocks[block], self.shape_before(block)
+        (height, width, channels), (out_height, out_width, _) = spec.a.out_shape(in_shape), spec.out_shape(in_shape)
+        flops = 2 * height * width * spec.a.kernel**2 * in_shape[2] * channels
+        if spec.b is not None:
+            flops += 2 * out_height * out_width * spec.b.kernel**2 * channels * spec.b.channels
+        if spec.skip:
+            flops += 2 * out_height * out_width * in_shape[2] * spec.out_channels
+        return flops
+
     def to_json(self) -> dict[str, Any]:
         """Returns nested mappings of plain values."""
         return dataclasses.asdict(self)
@@ -152,15 +163,5 @@ def count_flops(spec: NetworkSpec) -> int:
 
     Convolutions and the dense layer count, elementwise work does not.
     """
-    total = 2 * spec.shape_before(len(spec.blocks))[2] * spec.num_classes
-    for index, block in enumerate(spec.blocks):
-        in_shape = spec.shape_before(index)
-        channels = in_shape[2]
-        height, width, _ = block.a.out_shape(in_shape)
-        out_height, out_width, _ = block.out_shape(in_shape)
-        total += 2 * height * width * block.a.kernel**2 * channels * block.a.channels
-        if block.b is not None:
-            total += 2 * out_height * out_width * block.b.kernel**2 * block.a.channels * block.b.channels
-        if block.skip:
-            total += 2 * out_height * out_width * channels * block.out_channels
-    return total
+    head = 2 * spec.shape_before(len(spec.blocks))[2] * spec.num_classes
+    return head + sum(map(spec.block_flops, range(len(spec.blocks))))

@@ -116,11 +116,19 @@ class Converged(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FinalRequest:
-    """All that a final training depends on, the environment included; its digest names it."""
+    """All that a final training depends on, the environment included; its digest names it.
+
+    Attributes:
+      request: that gave the winner's fitness.
+      config: how it is trained.
+      environment: what the bits depend on besides.
+      data: fingerprint of what it is trained on, of which `request.data` may be a part.
+    """
 
     request: Request
     config: FinalConfig
     environment: str
+    data: str
 
     @property
     def digest(self) -> str:
@@ -134,7 +142,8 @@ class FinalRequest:
 
     def _values(self, left_out: Mapping[str, Any]) -> dict[str, Any]:
         kept = without(dataclasses.asdict(self.config), left_out)
-        return {"request": self.request.values(), "config": kept, "environment": self.environment}
+        values = {"request": self.request.values(), "config": kept, "environment": self.environment}
+        return values if self.data == self.request.data else {**values, "data": self.data}
 
 
 def train_to_convergence(

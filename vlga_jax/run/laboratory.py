@@ -33,7 +33,7 @@ _SHARED: Mapping[str, Sequence[str]] = {
     "data": (),
     "fitness": (
         *("features", "layers", "compile_threads", "deterministic", "ledger", "any_environment"),
-        *("max_seconds", "max_parameters", "max_flops"),
+        *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
     ),
 }
 NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
@@ -83,7 +83,8 @@ class Laboratory:
 
     Attributes:
       config: of the run.
-      data: what is trained and validated on; `images` the same as the executor sees it.
+      data: what the final training takes; `images` the same as `PhaseData`.
+      searched: what a fitness is trained and validated on, all of `data` or a part.
       space: the genes.
       environment: what results depend on besides their request.
       ledger, executor, evaluator: open.
@@ -92,6 +93,7 @@ class Laboratory:
     config: RunConfig
     data: TrainingData
     images: PhaseData
+    searched: TrainingData
     space: SearchSpace
     environment: str
     ledger: Ledger
@@ -124,7 +126,7 @@ class Laboratory:
             sources=proposal.sources if ancestor is not None else None,
             recipe=dataclasses.replace(recipe, learning_rate=recipe.learning_rate * proposal.learning_rate_factor),
             limits=self.config.fitness.limits(),
-            data=self.data.fingerprint,
+            data=self.searched.fingerprint,
             seed=self.config.seed,
         )
 
@@ -173,9 +175,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
       InputError: the data or a ledger cannot be used.
     """
     data = load_training_data(config.data)
-    images = PhaseData(
-        Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
-    )
+    searched = data.part(config.fitness.num_train_examples, config.data.split_seed)
     here = environment(config.fitness.features, config.fitness.layers, deterministic=config.fitness.deterministic)
     with contextlib.ExitStack() as stack:
         ledger = Ledger(
@@ -188,7 +188,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
         weights = _weights(config, directory, here)
         stack.callback(weights.close)
         executor = LocalExecutor(
-            images,
+            _images(searched),
             cache_features=config.fitness.features == "cached",
             compile_threads=config.fitness.compile_threads,
             layers=config.fitness.layers,
@@ -198,7 +198,14 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
         )
         stack.callback(executor.close)
         space = make_search_space(config.space)
-        yield Laboratory(config, data, images, space, here, ledger, executor, Evaluator(ledger, weights, executor))
+        evaluator = Evaluator(ledger, weights, executor)
+        yield Laboratory(config, data, _images(data), searched, space, here, ledger, executor, evaluator)
+
+
+def _images(data: TrainingData) -> PhaseData:
+    return PhaseData(
+        Examples(data.train_images, data.train_labels), Examples(data.validation_images, data.validation_labels)
+    )
 
 
 def _weights(config: RunConfig, directory: Path, here: str) -> WeightStore:

@@ -105,7 +105,7 @@ def finish(
 
     Beside it, the images a second that the final training took in here; None if it was known.
     """
-    final = FinalRequest(found.request, lab.config.final, lab.environment)
+    final = FinalRequest(found.request, lab.config.final, lab.environment, lab.data.fingerprint)
     outcome, images_per_second = _finish(final, found, lab, directory, listener)
     result = _result(found, outcome, lab.space)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")

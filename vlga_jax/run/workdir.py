@@ -29,6 +29,10 @@ _LATER = {
     "search.winner_tolerance": 0.0,
     "space.min_side": 1,
     "base.space.min_side": 1,  # of a comparison
+    "fitness.max_block_flops": 0,
+    "base.fitness.max_block_flops": 0,
+    "fitness.num_train_examples": 0,
+    "base.fitness.num_train_examples": 0,
     "base.final.clip_norm": 0.0,
 }
 MAY_GROW = (

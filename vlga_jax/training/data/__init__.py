@@ -15,6 +15,8 @@ from vlga_jax.training.data.sources import read_digits, read_npz
 from vlga_jax.training.data.split import stratified_indices
 from vlga_jax.training.data.tfds_source import read_tfds
 
+_Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # the first four of `TrainingData`
+
 __all__ = ["DataConfig", "TrainingData", "load_test_data", "load_training_data"]
 
 
@@ -37,6 +39,28 @@ class TrainingData:
     validation_labels: np.ndarray
     class_names: tuple[str, ...]
     fingerprint: str
+
+    def part(self, num_train: int, seed: int) -> "TrainingData":
+        """Returns the same with fewer training examples, every class in its share and none left out.
+
+        Args:
+          num_train: how many to keep; 0, or as many as there are, keeps all. Where that is almost all, one of each
+            class may be left out nevertheless.
+          seed: draws them.
+
+        Raises:
+          InputError: there are fewer than that, or it is less than one of each class.
+        """
+        available, num_classes = len(self.train_labels), len(self.class_names)
+        if num_train in (0, available):
+            return self
+        if not num_classes <= num_train < available:
+            remedy = f"{available} examples are trained on; give {num_classes} to {available}, or 0 for all"
+            raise InputError("config.fitness.num_train_examples", num_train, remedy)
+        _, chosen = stratified_indices(self.train_labels, num_train / available, seed)
+        train_images, train_labels = self.train_images[chosen], self.train_labels[chosen]
+        arrays = (train_images, train_labels, self.validation_images, self.validation_labels)
+        return _training_data(arrays, self.class_names)
 
 
 def load_training_data(config: DataConfig) -> TrainingData:
@@ -66,9 +90,7 @@ def load_training_data(config: DataConfig) -> TrainingData:
         examples.images[held_out],
         examples.labels[held_out],
     )
-    for array in arrays:
-        array.flags.writeable = False
-    return TrainingData(*arrays, examples.class_names, _fingerprint(arrays, num_classes))
+    return _training_data(arrays, examples.class_names)
 
 
 def load_test_data(config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +114,12 @@ def _read(config: DataConfig, split: str) -> Examples:
     if config.name == "npz":
         return read_npz(config, split)
     return read_tfds(config, split)
+
+
+def _training_data(arrays: _Arrays, class_names: tuple[str, ...]) -> TrainingData:
+    for array in arrays:
+        array.flags.writeable = False
+    return TrainingData(*arrays, class_names, _fingerprint(arrays, len(class_names)))
 
 
 def _fingerprint(arrays: tuple[np.ndarray, ...], num_classes: int) -> str:
