@@ -15,16 +15,18 @@ def get_config() -> ConfigDict:
     more than 130: what two cores compute for 40 epochs of 50,000 images in three quarters of an hour.
     """
     config = cifar10.get_config()
-    config.space.channels = (32, 64, 128)
+    config.space.channels = (64, 128)
     config.space.kernels = (1, 3)
     config.space.batch_norm = (True,)
     config.search.population_size = 12
     config.search.num_phases = 5
     config.budget.epochs = 0
     config.fitness.num_train_examples = 20_000
-    config.fitness.max_flops = 130_000_000
-    config.fitness.max_block_flops = 40_000_000
+    config.fitness.max_flops = 200_000_000
+    config.fitness.max_block_flops = 60_000_000
     config.fitness.batch_size = 128
+    config.fitness.learning_rate = 2e-3
+    config.fitness.schedule = "cosine"
     config.final.epochs = 40
     config.final.batch_size = 256
     config.final.cutout = 8

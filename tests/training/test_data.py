@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from vlga_jax.checks import InputError, parse
 from vlga_jax.training.data import DataConfig, load_test_data, load_training_data
-from vlga_jax.training.data.split import stratified_indices
+from vlga_jax.training.data.split import stratified_indices, stratified_part
 
 DIGITS = {
     "name": "digits",
@@ -74,6 +74,21 @@ def test_stratified_indices_seed_decides():
 def test_stratified_indices_pinned_seed_never_changes():
     # Drawn on 2026-11-23. Another result means that every fitness in every ledger was measured on another split.
     assert stratified_indices(np.arange(20) % 2, 0.3, seed=7)[1].tolist() == [3, 4, 6, 11, 12, 13]
+
+
+@given(labels=st.lists(st.integers(0, 6), min_size=1, max_size=80), data=st.data(), seed=st.integers(0, 2**63))
+@settings(database=None, deadline=None)
+def test_stratified_part_of_any_labels_has_its_size_and_every_class_in_its_share(labels, data, seed):
+    labels = np.array(labels)
+    counts = np.bincount(labels)
+    num_classes = np.count_nonzero(counts)
+    size = data.draw(st.integers(num_classes, len(labels)))
+    part = stratified_part(labels, size, seed)
+    assert len(part) == size == len(set(part.tolist())) and (np.diff(part) > 0).all()
+    chosen = np.bincount(labels[part], minlength=len(counts))
+    assert (chosen[counts > 0] >= 1).all()
+    assert (chosen <= size / len(labels) * counts + 1).all(), "none takes another's share by more than one"
+    assert set(part.tolist()) <= set(stratified_part(labels, min(size + 3, len(labels)), seed).tolist())
 
 
 # ---- digits
@@ -192,7 +207,7 @@ def test_import_of_data_loads_no_optional_package():
 # ---- a part of the training examples
 
 
-@pytest.mark.parametrize("num_train", [10, 101, 1200])
+@pytest.mark.parametrize("num_train", [10, 101, 1200, 1293])
 def test_part_of_the_training_examples_has_every_class_in_its_share(num_train):
     whole = load_training_data(digits())
     part = whole.part(num_train, seed=0)

@@ -12,7 +12,7 @@ import numpy as np
 from vlga_jax.checks import InputError
 from vlga_jax.training.data.schema import DataConfig, Examples
 from vlga_jax.training.data.sources import read_digits, read_npz
-from vlga_jax.training.data.split import stratified_indices
+from vlga_jax.training.data.split import stratified_indices, stratified_part
 from vlga_jax.training.data.tfds_source import read_tfds
 
 _Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # the first four of `TrainingData`
@@ -44,8 +44,7 @@ class TrainingData:
         """Returns the same with fewer training examples, every class in its share and none left out.
 
         Args:
-          num_train: how many to keep; 0, or as many as there are, keeps all. Where that is almost all, one of each
-            class may be left out nevertheless.
+          num_train: how many to keep; 0, or as many as there are, keeps all.
           seed: draws them.
 
         Raises:
@@ -57,7 +56,7 @@ class TrainingData:
         if not num_classes <= num_train < available:
             remedy = f"{available} examples are trained on; give {num_classes} to {available}, or 0 for all"
             raise InputError("config.fitness.num_train_examples", num_train, remedy)
-        _, chosen = stratified_indices(self.train_labels, num_train / available, seed)
+        chosen = stratified_part(self.train_labels, num_train, seed)
         train_images, train_labels = self.train_images[chosen], self.train_labels[chosen]
         arrays = (train_images, train_labels, self.validation_images, self.validation_labels)
         return _training_data(arrays, self.class_names)

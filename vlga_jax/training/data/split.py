@@ -1,4 +1,4 @@
-"""The stratified split: which examples are held out. A pure function of labels, fraction and seed."""
+"""Stratified splits: which examples are held out, which make a part. Pure functions of labels, size and seed."""
 
 import numpy as np
 
@@ -23,11 +23,32 @@ def stratified_indices(labels: np.ndarray, fraction: float, seed: int) -> tuple[
     can_grow = np.flatnonzero((held < shares) & (held < most))
     by_remainder = can_grow[np.argsort(held[can_grow] - shares[can_grow], kind="stable")]
     held[by_remainder[:missing]] += 1
+    is_held = _ranks(labels, counts, seed) < held[labels]
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Returns the indices of a part, ascending: every class in its share, and at least one example of each.
+
+    A larger part with the same seed holds all of a smaller one.
+
+    Args:
+      labels: int [num_examples], at least 0.
+      size: of the part; at least the number of classes that the labels name, at most that of the examples.
+      seed: as for `stratified_indices`.
+    """
+    counts = np.bincount(labels)
+    ranks = _ranks(labels, counts, seed)
+    places = np.where(ranks == 0, 0, (ranks + 0.5) / counts[labels])  # of a class with two examples 0 and 3/4
+    return np.sort(np.argsort(places, kind="stable")[:size])
+
+
+def _ranks(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
+    """Each example's place in its class, from 0, shuffled; `counts` are the classes' sizes."""
     # Raw bits, because NumPy keeps a bit generator's stream for ever but not what Generator makes of it (NEP 19).
     order = np.argsort(np.random.PCG64(seed).random_raw(len(labels)), kind="stable")
     by_class = order[np.argsort(labels[order], kind="stable")]
     starts = np.cumsum(counts) - counts
-    rank_in_class = np.arange(len(labels)) - np.repeat(starts, counts)
-    is_held = np.empty(len(labels), bool)
-    is_held[by_class] = rank_in_class < np.repeat(held, counts)
-    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return ranks
