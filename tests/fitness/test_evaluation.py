@@ -137,7 +137,10 @@ def test_key_of_other_digests_differs(make_request: Any) -> None:
         ({"max_flops": 2904}, None),
         ({"max_flops": 2903}, ("too_many_flops", "2904 flops, over fitness.max_flops=2903")),
         ({"max_block_flops": 2880}, None),
-        ({"max_block_flops": 2879}, ("too_many_block_flops", "2880 block_flops, over fitness.max_block_flops=2879")),
+        (
+            {"max_block_flops": 2879},
+            ("too_many_block_flops", "2880 flops in its costliest block, over fitness.max_block_flops=2879"),
+        ),
         (
             {"max_parameters": 1, "max_flops": 1},
             ("too_many_parameters", "79 parameters, over fitness.max_parameters=1"),
@@ -163,7 +166,9 @@ def test_fitness_config_recipe_of_the_defaults_augments_nothing() -> None:
     recipe = config.recipe()
     assert (recipe.flip, recipe.crop_padding) == (False, 0)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (3, 256, "adam", 1e-3)
-    assert config.limits() == Limits(0.0, 0, 0)
+    assert config.limits() == Limits(0.0, 0, 0, 0)
+    limits = {"max_seconds": 1.0, "max_parameters": 2, "max_flops": 3, "max_block_flops": 4}
+    assert dataclasses.replace(config, **limits).limits() == Limits(1.0, 2, 3, 4)
 
 
 @pytest.mark.parametrize(("backend", "precision"), [("cpu", "float32"), ("gpu", "bfloat16")])

@@ -192,9 +192,7 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
             train_images=np.empty((0, 8, 8, 1), np.uint8), class_names=range(10), fingerprint="data"
         )
         nowhere: Any = None  # requests need no more of a laboratory than these
-        lab = Laboratory(
-            dataclasses.replace(config, seed=seed), data, nowhere, data, space, "", nowhere, nowhere, nowhere
-        )
+        lab = Laboratory(dataclasses.replace(config, seed=seed), data, data, space, "", nowhere, nowhere, nowhere)
 
         executor, listener = JudgingExecutor(judge), Watcher(tmp_path / "history.csv")
         with (

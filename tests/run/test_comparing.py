@@ -237,10 +237,11 @@ def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:
         compare(parse_comparison(config.to_dict()), tmp_path)
 
 
-def test_compare_of_strategies_with_other_limits_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["max_parameters", "max_block_flops", "num_train_examples"])
+def test_compare_of_strategies_with_other_limits_or_another_part_is_refused(tmp_path: Path, field: str) -> None:
     config = tiny()
     config.strategies = ConfigDict({"vlga": config.strategies.vlga, "vlga_small": config.strategies.vlga_rungs})
-    config.strategies.vlga_small.fitness = {"max_parameters": 1}
+    config.strategies.vlga_small.fitness = {field: 50}
     config.compare.reference, config.compare.num_seeds = "vlga", 1
-    with pytest.raises(InputError, match=r"config\.fitness\.max_parameters=.*must be .*, as for the others"):
+    with pytest.raises(InputError, match=rf"config\.fitness\.{field}=50: must be 0, as for the others"):
         compare(parse_comparison(config.to_dict()), tmp_path)

@@ -162,10 +162,29 @@ def test_plain_progress_whole_run_prints_these_lines(capsys: pytest.CaptureFixtu
 def test_plain_progress_final_epochs_shows_every_tenth_and_improvements(
     accuracies: list[float | None], shown: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listener = PlainProgress()
+    listener = PlainProgress(clock=Clock())
+    listener.final_started(num_epochs=25, first_epoch=0)
     for epoch, accuracy in enumerate(accuracies):
         listener.final_epoch_finished(epoch=epoch, num_epochs=25, loss=1.0, accuracy=accuracy)
     assert [int(epoch) for epoch in re.findall(r"epoch (\d+)/25", capsys.readouterr().out)] == shown
+
+
+def test_plain_progress_of_slow_epochs_is_heard_of_every_minute_with_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock()
+    clock.now = 1000.0
+    listener = PlainProgress(clock=clock)
+    listener.final_started(num_epochs=7, first_epoch=2)  # goes on after two epochs
+    for epoch in range(2, 7):
+        clock.now += 40.0
+        listener.final_epoch_finished(epoch=epoch, num_epochs=7, loss=1.0, accuracy=None)
+    assert capsys.readouterr().out.splitlines() == [
+        "final training: epochs 3 to 7 at most",
+        "final training epoch 4/7 loss 1.0000, at most about 2 min 00 s left",
+        "final training epoch 6/7 loss 1.0000, at most about 40 s left",
+        "final training epoch 7/7 loss 1.0000",
+    ]
 
 
 def test_plain_progress_every_line_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:

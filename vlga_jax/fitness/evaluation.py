@@ -39,10 +39,10 @@ class FitnessConfig:
       max_seconds: of training a network, compilation not counted; 0 is no limit. Results then depend on the machine.
       max_parameters: more are rejected before training; 0 is no limit.
       max_flops: floating-point operations of one image's forward pass, likewise.
-      max_block_flops: of its part in the costliest block, likewise. Without it the first blocks, on the largest maps,
-        may take all of `max_flops`, and later phases find nothing that fits.
-      num_train_examples: how many of the training examples a fitness is trained on, every class in its share; 0 is all.
-        The final training takes all.
+      max_block_flops: of its costliest block alone, likewise. Without it the first blocks, on the largest maps, may take
+        all of `max_flops`; a later phase is sure to find something that fits where this times the blocks is no more.
+      num_train_examples: how many of the training examples a fitness is trained on, validation not counted; a
+        stratified part, drawn by `data.split_seed`. 0 is all. The final training takes all.
       features: whether the frozen prefix's outputs are computed once per phase (cached, where memory allows) or with
         every batch (recomputed).
       ledger: path of another run's ledger.sqlite whose results are used where digests agree; empty is none.
@@ -155,15 +155,16 @@ class Request:
 
     def rejection(self) -> tuple[str, str] | None:
         """Returns status and reason if a limit forbids the training, else None."""
+        blocks = map(self.network.block_flops, range(len(self.network.blocks)))
         costs = {
-            "parameters": count_parameters(self.network),
-            "flops": count_flops(self.network),
-            "block_flops": max(map(self.network.block_flops, range(len(self.network.blocks))), default=0),
+            "parameters": (count_parameters(self.network), "parameters"),
+            "flops": (count_flops(self.network), "flops"),
+            "block_flops": (max(blocks, default=0), "flops in its costliest block"),
         }
-        for name, cost in costs.items():
+        for name, (cost, unit) in costs.items():
             limit = getattr(self.limits, f"max_{name}")
             if limit and cost > limit:
-                return f"too_many_{name}", f"{cost} {name}, over fitness.max_{name}={limit}"
+                return f"too_many_{name}", f"{cost} {unit}, over fitness.max_{name}={limit}"
         return None
 
 

@@ -83,8 +83,8 @@ class Laboratory:
 
     Attributes:
       config: of the run.
-      data: what the final training takes; `images` the same as `PhaseData`.
-      searched: what a fitness is trained and validated on, all of `data` or a part.
+      data: what the final training takes.
+      fitness_data: what a fitness is trained and validated on, all of `data` or a part; the executor has it.
       space: the genes.
       environment: what results depend on besides their request.
       ledger, executor, evaluator: open.
@@ -92,13 +92,17 @@ class Laboratory:
 
     config: RunConfig
     data: TrainingData
-    images: PhaseData
-    searched: TrainingData
+    fitness_data: TrainingData
     space: SearchSpace
     environment: str
     ledger: Ledger
     executor: LocalExecutor
     evaluator: Evaluator
+
+    @property
+    def images(self) -> PhaseData:
+        """What the final training takes."""
+        return _images(self.data)
 
     def request(self, proposal: Proposal, ancestor: Request | None) -> Request:
         """Returns what to ask of a proposal.
@@ -126,7 +130,7 @@ class Laboratory:
             sources=proposal.sources if ancestor is not None else None,
             recipe=dataclasses.replace(recipe, learning_rate=recipe.learning_rate * proposal.learning_rate_factor),
             limits=self.config.fitness.limits(),
-            data=self.searched.fingerprint,
+            data=self.fitness_data.fingerprint,
             seed=self.config.seed,
         )
 
@@ -175,7 +179,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
       InputError: the data or a ledger cannot be used.
     """
     data = load_training_data(config.data)
-    searched = data.part(config.fitness.num_train_examples, config.data.split_seed)
+    fitness_data = data.part(config.fitness.num_train_examples, config.data.split_seed)
     here = environment(config.fitness.features, config.fitness.layers, deterministic=config.fitness.deterministic)
     with contextlib.ExitStack() as stack:
         ledger = Ledger(
@@ -188,7 +192,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
         weights = _weights(config, directory, here)
         stack.callback(weights.close)
         executor = LocalExecutor(
-            _images(searched),
+            _images(fitness_data),
             cache_features=config.fitness.features == "cached",
             compile_threads=config.fitness.compile_threads,
             layers=config.fitness.layers,
@@ -199,7 +203,7 @@ def opened(config: RunConfig, directory: Path, listener: Listener) -> Iterator[L
         stack.callback(executor.close)
         space = make_search_space(config.space)
         evaluator = Evaluator(ledger, weights, executor)
-        yield Laboratory(config, data, _images(data), searched, space, here, ledger, executor, evaluator)
+        yield Laboratory(config, data, fitness_data, space, here, ledger, executor, evaluator)
 
 
 def _images(data: TrainingData) -> PhaseData:

@@ -15,7 +15,7 @@ from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import NullListener, scores
 
 _PACE_WINDOW = 30  # trainings that the pace averages over; later phases cost more, so old ones say little
-_FINAL_LINE_EPOCHS = 10
+_FINAL_LINE_EPOCHS, _FINAL_LINE_SECONDS = 10, 60.0  # whichever comes first
 
 
 class RunView:
@@ -193,8 +193,10 @@ class PlainProgress(NullListener):
     """Lines for a log: at most one for each trained individual, one for each generation, few for the final training."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._view = RunView(clock)
+        self._view, self._clock = RunView(clock), clock
         self._best_final: float | None = None
+        self._final_started = self._final_line = 0.0  # by the clock
+        self._first_final_epoch = 0
 
     def _print(self, line: str) -> None:
         # Flushed, because a log is read while the run goes on and must be whole if the run is killed.
@@ -231,15 +233,22 @@ class PlainProgress(NullListener):
         self._print(generation_line(self._view, rows))
 
     def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
+        self._final_started = self._final_line = self._clock()
+        self._first_final_epoch = first_epoch
         self._print(f"final training: epochs {first_epoch + 1} to {num_epochs} at most")
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         improved = accuracy is not None and (self._best_final is None or accuracy > self._best_final)
         if improved:
             self._best_final = accuracy
-        if improved or (epoch + 1) % _FINAL_LINE_EPOCHS == 0 or epoch + 1 == num_epochs:
+        now, num_left = self._clock(), num_epochs - 1 - epoch
+        slow = now - self._final_line >= _FINAL_LINE_SECONDS
+        if improved or slow or (epoch + 1) % _FINAL_LINE_EPOCHS == 0 or not num_left:
             line = final_epoch_line(epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=accuracy)
-            self._print(line + (" (best)" if improved else ""))
+            pace = (now - self._final_started) / (epoch + 1 - self._first_final_epoch)
+            left = f", at most about {duration(num_left * pace)} left" if slow and num_left else ""
+            self._print(line + (" (best)" if improved else "") + left)
+            self._final_line = now
 
     def message(self, *, text: str) -> None:
         self._print(text)
