@@ -24,9 +24,10 @@ def get_config() -> ConfigDict:
 
     No network may cost more than 6 GFLOP an image, so that 100 epochs of the largest take some twelve minutes at the
     rate that was reached there, and no block more than a quarter of that: of blocks drawn at random, 24 a phase, the
-    costliest two would take 5.7 of the 6 GFLOP, and leave the later phases little to choose from. Gradients are clipped in the final training, because batch norm is a gene and skips
-    are not normalised: without it deep networks without batch norm diverge within two epochs
-    (`tests/training/test_clipping.py`).
+    costliest two would take 5.7 of the 6 GFLOP and leave later phases little to choose from.
+
+    Gradients are clipped in the final training, because batch norm is a gene and skips are not normalised: without it
+    deep networks without batch norm diverge within two epochs (`tests/training/test_clipping.py`).
     """
     config = default.get_config()
     config.space.channels = (64, 128, 256, 512)

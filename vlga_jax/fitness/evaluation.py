@@ -39,8 +39,8 @@ class FitnessConfig:
       max_seconds: of training a network, compilation not counted; 0 is no limit. Results then depend on the machine.
       max_parameters: more are rejected before training; 0 is no limit.
       max_flops: floating-point operations of one image's forward pass, likewise.
-      max_block_flops: of its costliest block alone, likewise. Without it the first blocks, on the largest maps, may take
-        all of `max_flops`; a later phase is sure to find something that fits where this times the blocks is no more.
+      max_block_flops: of its costliest block alone, likewise. Without it the first blocks, on the largest maps, may
+        take all of `max_flops`; later phases are sure of room where this times the blocks is no more than that.
       num_train_examples: how many of the training examples a fitness is trained on, validation not counted; a
         stratified part, drawn by `data.split_seed`. 0 is all. The final training takes all.
       features: whether the frozen prefix's outputs are computed once per phase (cached, where memory allows) or with
