@@ -11,6 +11,7 @@ import time
 _STARTED = time.perf_counter()
 
 import contextlib  # noqa: E402
+import dataclasses  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
@@ -41,7 +42,7 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_bool(
         "plain", False, "Layers, memory, compiler and garbage collector as JAX has them.", flag_values=values
     )
-    about = "Of activations; auto is bfloat16 on a GPU."
+    about = "Of activations; auto is bfloat16 on a GPU, and float32 on a CPU, as the other frameworks have it there."
     flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], about, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of the trainings.", lower_bound=0, flag_values=values)
     return values
@@ -79,9 +80,11 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
         values.fitness.layers = "plain"
     config = parse_config(values.to_dict())
     configure_backend(config, keep_memory=not arguments.plain)
-    if arguments.cache == "off":
-        import jax
+    import jax
 
+    if arguments.precision == "auto" and jax.default_backend() == "cpu":
+        config = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, precision="float32"))
+    if arguments.cache == "off":
         jax.config.update("jax_enable_compilation_cache", False)
     imported = time.perf_counter()
     stopwatch = Stopwatch()

@@ -167,18 +167,19 @@ def test_fitness_config_recipe_of_the_defaults_augments_nothing() -> None:
     assert (recipe.flip, recipe.crop_padding) == (False, 0)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (3, 256, "adam", 1e-3)
     assert config.limits() == Limits(0.0, 0, 0, 0)
-    limits = {"max_seconds": 1.0, "max_parameters": 2, "max_flops": 3, "max_block_flops": 4}
+    limits: dict[str, Any] = {"max_seconds": 1.0, "max_parameters": 2, "max_flops": 3, "max_block_flops": 4}
     assert dataclasses.replace(config, **limits).limits() == Limits(1.0, 2, 3, 4)
 
 
-@pytest.mark.parametrize(("backend", "precision"), [("cpu", "float32"), ("gpu", "bfloat16")])
+@pytest.mark.parametrize(("layers", "precision"), [("plain", "float32"), ("tuned", "bfloat16")])
 def test_recipe_of_automatic_precision_names_the_one_used(
-    backend: str, precision: str, monkeypatch: pytest.MonkeyPatch
+    layers: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: True)
     values = cifar10.get_config()
+    values.fitness.layers = layers
     assert parse(FitnessConfig, values.fitness.to_dict()).recipe().precision == precision
-    assert parse(FinalConfig, values.final.to_dict()).recipe(3).precision == precision
+    assert parse(FinalConfig, values.final.to_dict()).recipe(3, layers).precision == precision
 
 
 @pytest.mark.parametrize("later", [{"cutout": 1}, {"ema_decay": 0.5}, {"clip_norm": 1.0}])

@@ -9,7 +9,7 @@ from jax import lax
 
 from experiments import default
 from vlga_jax.network import convolution, onednn
-from vlga_jax.network.convolution import tuned, weight_gradient
+from vlga_jax.network.convolution import mixed, tuned, weight_gradient
 from vlga_jax.training import compiler
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -175,6 +175,34 @@ def test_weight_gradient_of_any_batch_equals_lax(batch: int, without: bool, monk
         found = weight_gradient(sliding, fixed, 3)
         found = jnp.swapaxes(found[::-1, ::-1], 2, 3) if turn else found
         np.testing.assert_allclose(found, expected, atol=ROUNDING * float(jnp.abs(expected).max()))
+
+
+def rounded(x: jax.Array) -> np.ndarray:
+    """On the host, because XLA may leave such a rounding out."""
+    return np.asarray(x).astype(jnp.bfloat16).astype(np.float32)
+
+
+@pytest.mark.skipif(not onednn.computes_bfloat16(), reason="needs oneDNN and a processor that multiplies bfloat16")
+@pytest.mark.parametrize("side", SPACE.kernels)
+@pytest.mark.parametrize(("channels", "out_channels"), [(1, 8), (3, 64), (8, 8), (16, 32), (64, 16), (128, 64)])
+def test_mixed_equals_lax_of_rounded_operands(side: int, channels: int, out_channels: int) -> None:
+    images = normal(0, 16, 7, 9, channels)
+    kernel = normal(1, side, side, channels, out_channels) / np.sqrt(channels)
+    cotangent = normal(2, 16, 7, 9, out_channels)
+
+    def both(convolve: Any, *arrays: Any) -> Any:
+        images, kernel, cotangent = arrays
+        outputs, pull = jax.vjp(convolve, images, kernel)
+        return outputs, *pull(cotangent)
+
+    found = jax.jit(lambda *arrays: both(lambda x, k: mixed(x, k, (1, 1), "SAME"), *arrays))(images, kernel, cotangent)
+    expected = jax.jit(lambda *arrays: both(plain, *arrays))(*map(rounded, (images, kernel, cotangent)))
+    exact = jax.jit(lambda *arrays: both(plain, *arrays))(images, kernel, cotangent)
+    for own, by_lax, unrounded in zip(found, expected, exact, strict=True):
+        assert own.dtype == jnp.float32
+        largest = float(jnp.abs(by_lax).max())
+        np.testing.assert_allclose(own, by_lax, rtol=0, atol=ROUNDING * largest)
+        assert float(jnp.abs(unrounded - by_lax).max()) > 10 * ROUNDING * largest, "operands are rounded"
 
 
 def test_chunks_divide_the_batch_and_fit_the_cache() -> None:

@@ -18,8 +18,11 @@ ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN or a C compiler is not installed")
 
 
-def asked_anew() -> str:
-    """What `version` would say in a process that did not ask before; only where it does not find the library again."""
+def asked_anew() -> tuple[str, bool]:
+    """What `version` and `computes_bfloat16` would say in a process that did not ask before.
+
+    Only where it does not find the library again.
+    """
     return onednn._loaded.__wrapped__()
 
 
@@ -37,7 +40,7 @@ def test_without_its_packages_it_is_not_here_and_nobody_is_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(onednn, "_PACKAGES", {"no-such-package": "libdnnl.so.3"})
-    assert asked_anew() == ""
+    assert asked_anew() == ("", False)
     assert not caplog.messages
 
 
@@ -55,7 +58,7 @@ def test_what_cannot_be_compiled_is_told_and_done_without(
 ) -> None:
     monkeypatch.setattr(onednn, "_COMPILERS", compilers)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert asked_anew() == ""
+    assert asked_anew() == ("", False)
     (message,) = caplog.messages
     assert "convolutions are slower without oneDNN" in message and reason in message
 

@@ -81,7 +81,7 @@ def test_stratified_indices_pinned_seed_never_changes():
 def test_stratified_part_of_any_labels_has_its_size_and_every_class_in_its_share(labels, data, seed):
     labels = np.array(labels)
     counts = np.bincount(labels)
-    num_classes = np.count_nonzero(counts)
+    num_classes = int(np.count_nonzero(counts))
     size = data.draw(st.integers(num_classes, len(labels)))
     part = stratified_part(labels, size, seed)
     assert len(part) == size == len(set(part.tolist())) and (np.diff(part) > 0).all()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.recipes import PLAIN
+from vlga_jax.network import onednn
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
@@ -270,14 +271,17 @@ def test_train_step_with_a_clip_norm_scales_larger_gradients_down_to_it(share: f
 
 
 @pytest.mark.parametrize(
-    ("name", "backend", "precision"),
+    ("name", "backend", "made_for_it", "layers", "precision"),
     [
-        *(("auto", "cpu", "float32"), ("auto", "gpu", "bfloat16")),
-        *(("float32", "gpu", "float32"), ("bfloat16", "cpu", "bfloat16")),
+        *(("auto", "cpu", False, "tuned", "float32"), ("auto", "gpu", False, "plain", "bfloat16")),
+        *(("auto", "cpu", True, "tuned", "bfloat16"), ("auto", "cpu", True, "plain", "float32")),
+        *(("float32", "gpu", False, "tuned", "float32"), ("bfloat16", "cpu", False, "plain", "bfloat16")),
+        ("float32", "cpu", True, "tuned", "float32"),
     ],
 )
-def test_resolved_precision_of_each_backend(
-    name: str, backend: str, precision: str, monkeypatch: pytest.MonkeyPatch
+def test_resolved_precision_of_each_backend_and_processor(
+    name: str, backend: str, made_for_it: bool, layers: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert resolved_precision(name) == precision
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: made_for_it)
+    assert resolved_precision(name, layers) == precision

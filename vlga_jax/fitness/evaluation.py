@@ -79,7 +79,7 @@ class FitnessConfig:
         """Returns the training recipe; augmentation is left to the final training, since features are computed once."""
         names = {field.name for field in dataclasses.fields(Recipe)} - {"flip", "crop_padding", "precision", *_LATER}
         values = {name: getattr(self, name) for name in names}
-        return Recipe(**values, flip=False, crop_padding=0, precision=resolved_precision(self.precision))
+        return Recipe(**values, flip=False, crop_padding=0, precision=resolved_precision(self.precision, self.layers))
 
     def limits(self) -> "Limits":
         return Limits(self.max_seconds, self.max_parameters, self.max_flops, self.max_block_flops)

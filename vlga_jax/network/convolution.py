@@ -9,8 +9,9 @@ batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels,
 Elsewhere than on a CPU, in other precisions, and for wider kernels with a stride, `lax.conv_general_dilated` runs.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,6 +48,21 @@ def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **
       padding: as `nn.Conv` hands it on.
       others: what else `nn.Conv` hands on; all at Flax's defaults.
     """
+    return _tuned(inputs, kernel, strides, padding, "float32", others)
+
+
+def mixed(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **others: Any) -> Array:
+    """Returns `tuned` of float32 inputs and kernel whose products are of bfloat16, as far as those are oneDNN's.
+
+    Inputs, kernel and the gradient of the outputs are rounded; sums, outputs and gradients are float32. For a CPU where
+    oneDNN `computes_bfloat16`.
+    """
+    return _tuned(inputs, kernel, strides, padding, "bfloat16", others)
+
+
+def _tuned(
+    inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, operands: str, others: Mapping[str, Any]
+) -> Array:
     side = kernel.shape[0]
     elsewhere = jax.default_backend() != "cpu" or inputs.dtype != jnp.float32
     if elsewhere or (side > 1 and tuple(strides) != (1, 1)):
@@ -55,7 +71,7 @@ def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **
         inputs = inputs[:, :: strides[0], :: strides[1]]
         if not onednn.available():
             return _product(inputs, kernel[0, 0])
-    return _convolution(inputs, kernel)
+    return _convolution(inputs, kernel, operands)
 
 
 @jax.custom_vjp
@@ -79,17 +95,19 @@ def _product_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Arra
 _product.defvjp(_product_forward, _product_backward)
 
 
-@jax.custom_vjp
-def _convolution(inputs: Images, kernel: Kernel) -> Float[Array, "batch height width out_channels"]:
-    return _same(inputs, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolution(inputs: Images, kernel: Kernel, operands: str) -> Float[Array, "batch height width out_channels"]:
+    return _same(inputs.astype(operands), kernel.astype(operands))
 
 
-def _forward(inputs: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+def _forward(inputs: Array, kernel: Array, operands: str) -> tuple[Array, tuple[Array, Array]]:
+    inputs, kernel = inputs.astype(operands), kernel.astype(operands)
     return _same(inputs, kernel), (inputs, kernel)
 
 
-def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(operands: str, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     inputs, kernel = saved
+    gradient = gradient.astype(operands)
     turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
     return _same(gradient, turned), weight_gradient(inputs, gradient, kernel.shape[0])
 

@@ -11,7 +11,8 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from vlga_jax.network.convolution import tuned
+from vlga_jax.network import onednn
+from vlga_jax.network.convolution import mixed, tuned
 from vlga_jax.network.normalisation import BatchNorm
 from vlga_jax.network.pooling import pool, tuned_pool
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
@@ -97,9 +98,18 @@ _spread.defvjp(_spread_forward, _spread_backward)
 
 LAYERS = {
     "tuned": Layers(tuned, _bias_apart, BatchNorm, tuned_pool),
+    "mixed": Layers(mixed, _bias_apart, BatchNorm, tuned_pool),  # on a CPU in place of tuned ones in bfloat16
     "plain": Layers(lax.conv_general_dilated, _flax_promotion, _flax_norm, lambda x, spec, _: pool(x, spec)),
 }
-LAYERS_REVISION = 4  # to be raised whenever layers, or the programs they become, come to give other bits
+LAYERS_REVISION = 5  # to be raised whenever layers, or the programs they become, come to give other bits
+
+
+def _computed(layers: str, precision: str) -> tuple[str, str]:
+    """The layers and the precision of activations that stand in for those asked for: a CPU is slow at bfloat16 but for
+    oneDNN's products."""
+    if (layers, precision) == ("tuned", "bfloat16") and jax.default_backend() == "cpu" and onednn.computes_bfloat16():
+        return "mixed", "float32"
+    return layers, precision
 
 
 def convolve(
@@ -178,7 +188,8 @@ class ConvNet(nn.Module):
     Attributes:
       spec: what it is.
       layers: a key of `LAYERS`.
-      precision: of activations, float32 or bfloat16; variables, statistics and the head are float32.
+      precision: of activations, float32 or bfloat16; variables, statistics and the head are float32. Tuned layers on a
+        CPU whose oneDNN `computes_bfloat16` keep activations in float32 and round what convolutions multiply.
     """
 
     spec: NetworkSpec
@@ -194,12 +205,13 @@ class ConvNet(nn.Module):
           train: whether batch norm uses and updates batch statistics and dropout drops.
           num_frozen: leading blocks that stay in inference mode whatever `train` says.
         """
-        x = x.astype(self.precision)
+        layers, precision = _computed(self.layers, self.precision)
+        x = x.astype(precision)
         for index, block in enumerate(self.spec.blocks):
             learns = train and index >= num_frozen
             # Drawn here, because a block's own key follows from its name, which is another in a suffix.
             key = self.make_rng("dropout") if learns and block.dropout_rate > 0 else None
-            module = ConvBlock(block, self.spec.activation, self.layers, name=f"block_{index}")
+            module = ConvBlock(block, self.spec.activation, layers, name=f"block_{index}")
             x = module(x, train=learns, dropout_key=key)
             if index + 1 == num_frozen:
                 x = jax.lax.stop_gradient(x)

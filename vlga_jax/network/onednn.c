@@ -1,7 +1,8 @@
 /* oneDNN's convolutions as foreign functions of XLA's. `vlga_jax/network/onednn.py` compiles, loads and registers them.
 
-   Images and outputs are float32 [batch, height, width, channels], kernels [side, side, channels, out_channels]; stride
-   1, padding 'same', side odd. Convolutions that were met are kept with the code that oneDNN made for them.
+   Images and outputs are [batch, height, width, channels], kernels [side, side, channels, out_channels]; stride 1,
+   padding 'same', side odd. Operands are both float32 or both bfloat16; products are added up, and results are, in
+   float32. Convolutions that were met are kept with the code that oneDNN made for them.
 
    XLA calls from any of its threads, one of them after the other. GOMP would keep a team of its own for each, so the
    larger convolutions are handed to one thread that lives here; the smaller ones need no team. */
@@ -29,6 +30,7 @@ extern void omp_set_dynamic(int), omp_set_max_active_levels(int), omp_set_num_th
 
 typedef struct {
   int64_t batch, height, width, channels, out_channels, side, is_gradient;
+  dnnl_data_type_t type; /* of the operands */
 } Shape;
 
 /* A primitive that computes with a kernel, or its gradient, in oneDNN's own order, and one that reorders it.
@@ -73,7 +75,7 @@ static void destroy(Convolution *c) {
 
 static dnnl_status_t make(Shape s, Convolution **made) {
   dnnl_status_t status = dnnl_success;
-  dnnl_memory_desc_t images = NULL, outputs = NULL, kernel = NULL, any = NULL;
+  dnnl_memory_desc_t images = NULL, outputs = NULL, kernel = NULL, any = NULL, any_gradient = NULL;
   dnnl_primitive_desc_t forward = NULL, backward = NULL, reorder = NULL;
   dnnl_primitive_attr_t attributes = NULL;
   Convolution *c = calloc(1, sizeof *c);
@@ -84,21 +86,23 @@ static dnnl_status_t make(Shape s, Convolution **made) {
   dnnl_dims_t of_outputs = {s.batch, s.out_channels, s.height, s.width};
   dnnl_dims_t of_kernel = {s.out_channels, s.channels, s.side, s.side};
   dnnl_dims_t hwio = {1, s.out_channels, s.side * s.channels * s.out_channels, s.channels * s.out_channels};
+  dnnl_data_type_t of_weights = s.is_gradient ? dnnl_f32 : s.type, of_outputs_type = s.is_gradient ? s.type : dnnl_f32;
   dnnl_dims_t ones = {1, 1}, zeros = {0, 0}, reach = {s.side / 2, s.side / 2};
   TRY(dnnl_primitive_attr_create(&attributes));
   TRY(dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user));
   TRY(dnnl_primitive_attr_set_fpmath_mode(attributes, dnnl_fpmath_mode_strict));
-  TRY(dnnl_memory_desc_create_with_tag(&images, 4, of_images, dnnl_f32, dnnl_nhwc));
-  TRY(dnnl_memory_desc_create_with_tag(&outputs, 4, of_outputs, dnnl_f32, dnnl_nhwc));
-  TRY(dnnl_memory_desc_create_with_tag(&any, 4, of_kernel, dnnl_f32, dnnl_format_tag_any));
-  TRY(dnnl_memory_desc_create_with_strides(&kernel, 4, of_kernel, dnnl_f32, hwio));
+  TRY(dnnl_memory_desc_create_with_tag(&images, 4, of_images, s.type, dnnl_nhwc));
+  TRY(dnnl_memory_desc_create_with_tag(&outputs, 4, of_outputs, of_outputs_type, dnnl_nhwc));
+  TRY(dnnl_memory_desc_create_with_tag(&any, 4, of_kernel, s.type, dnnl_format_tag_any));
+  TRY(dnnl_memory_desc_create_with_tag(&any_gradient, 4, of_kernel, dnnl_f32, dnnl_format_tag_any));
+  TRY(dnnl_memory_desc_create_with_strides(&kernel, 4, of_kernel, of_weights, hwio));
   TRY(dnnl_convolution_forward_primitive_desc_create(
       &forward, engine, s.is_gradient ? dnnl_forward_training : dnnl_forward_inference, dnnl_convolution_direct, images,
       any, NULL, outputs, ones, zeros, reach, reach, attributes));
   if (s.is_gradient)
     TRY(dnnl_convolution_backward_weights_primitive_desc_create(
-        &backward, engine, dnnl_convolution_direct, images, any, NULL, outputs, ones, zeros, reach, reach, forward,
-        attributes));
+        &backward, engine, dnnl_convolution_direct, images, any_gradient, NULL, outputs, ones, zeros, reach, reach,
+        forward, attributes));
   dnnl_primitive_desc_t chosen = s.is_gradient ? backward : forward;
   const_dnnl_memory_desc_t own =
       dnnl_primitive_desc_query_md(chosen, s.is_gradient ? dnnl_query_diff_weights_md : dnnl_query_weights_md, 0);
@@ -124,8 +128,8 @@ end:
   dnnl_primitive_desc_t descriptions[] = {forward, backward, reorder};
   for (int i = 0; i < 3; i++)
     if (descriptions[i]) dnnl_primitive_desc_destroy(descriptions[i]);
-  dnnl_memory_desc_t layouts[] = {images, outputs, kernel, any};
-  for (int i = 0; i < 4; i++)
+  dnnl_memory_desc_t layouts[] = {images, outputs, kernel, any, any_gradient};
+  for (int i = 0; i < 5; i++)
     if (layouts[i]) dnnl_memory_desc_destroy(layouts[i]);
   if (attributes) dnnl_primitive_attr_destroy(attributes);
   return status;
@@ -133,7 +137,7 @@ end:
 
 static int same(Shape a, Shape b) {
   return a.batch == b.batch && a.height == b.height && a.width == b.width && a.channels == b.channels &&
-         a.out_channels == b.out_channels && a.side == b.side && a.is_gradient == b.is_gradient;
+         a.out_channels == b.out_channels && a.side == b.side && a.is_gradient == b.is_gradient && a.type == b.type;
 }
 
 /* Finds the convolution of a shape, or makes it, and puts it first; the last is let go of where there are too many. */
@@ -235,6 +239,11 @@ int vlga_onednn_start(int threads) {
 /* Returns what oneDNN takes the processor for, of `dnnl_cpu_isa_t`; bits depend on it. */
 int vlga_onednn_isa(void) { return dnnl_get_effective_cpu_isa(); }
 
+/* Returns whether that processor multiplies bfloat16 itself. */
+int vlga_onednn_has_bfloat16(void) {
+  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
 static dnnl_status_t run(Shape s, void *images, void *kernel, void *outputs) {
   Job own = {s, images, kernel, outputs, dnnl_success, 0};
   pthread_mutex_lock(&lock);
@@ -281,7 +290,8 @@ static XLA_FFI_Error *call(XLA_FFI_CallFrame *frame, int is_gradient) {
   XLA_FFI_Buffer *images = frame->args.args[0], *second = frame->args.args[1], *result = frame->rets.rets[0];
   XLA_FFI_Buffer *kernel = is_gradient ? result : second, *outputs = is_gradient ? second : result;
   int64_t *of = images->dims;
-  Shape shape = {of[0], of[1], of[2], of[3], kernel->dims[3], kernel->dims[0], is_gradient};
+  dnnl_data_type_t type = images->dtype == XLA_FFI_DataType_BF16 ? dnnl_bf16 : dnnl_f32;
+  Shape shape = {of[0], of[1], of[2], of[3], kernel->dims[3], kernel->dims[0], is_gradient, type};
   return answer(frame, run(shape, images->data, kernel->data, outputs->data), shape);
 }
 

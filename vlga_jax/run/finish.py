@@ -60,10 +60,10 @@ class FinalConfig:
     test_flip: bool = knob()
     precision: str = knob(one_of=PRECISIONS)
 
-    def recipe(self, num_channels: int) -> Recipe:
-        """Returns the training recipe for images with this many channels."""
+    def recipe(self, num_channels: int, layers: str = "tuned") -> Recipe:
+        """Returns the training recipe for images with this many channels, of tuned or plain layers."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
-        values["precision"] = resolved_precision(self.precision)
+        values["precision"] = resolved_precision(self.precision, layers)
         if num_channels != COLOUR_CHANNELS:
             values.update(flip=False, crop_padding=0, cutout=0)
         return Recipe(**values)
@@ -174,7 +174,7 @@ def train_to_convergence(
     images = to_device_if_it_fits(images)
     plan = Plan(
         spec=network,
-        recipe=config.recipe(network.input_shape[-1]),
+        recipe=config.recipe(network.input_shape[-1], layers),
         num_frozen=0,
         num_train=len(images.train),
         input_dtype="uint8",

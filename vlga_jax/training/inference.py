@@ -54,6 +54,7 @@ def make_eval_step(
             capture_intermediates=lambda module, _: module.name == last,
             mutable=["intermediates"],
         )
-        return Answers(logits, captured["intermediates"][last]["__call__"][0] if spec.blocks else inputs)
+        outputs = captured["intermediates"][last]["__call__"][0].astype(precision) if spec.blocks else inputs
+        return Answers(logits, outputs)
 
     return eval_step

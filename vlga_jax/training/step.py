@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vlga_jax.network import transfer
+from vlga_jax.network import onednn, transfer
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
@@ -31,7 +31,8 @@ class Recipe:
       label_smoothing: share of the target spread over all classes, in [0, 1).
       flip: whether training images are mirrored left to right with chance 1/2.
       crop_padding: pixels of reflected border that training images are cropped from; 0 is no cropping.
-      precision: of activations and their gradients, float32 or bfloat16; weights, statistics and loss are float32.
+      precision: of activations and their gradients, float32 or bfloat16 (tuned layers on a CPU take it for the operands
+        of convolutions, and for features, alone); weights, statistics and loss are float32.
       cutout: side of the square made grey in each training image, pixels; 0 is none.
       ema_decay: what a step leaves of the average over all steps' weights, which then is what counts; in [0, 1), 0 for
         no average. The first steps leave less, (1 + step) / (10 + step).
@@ -55,14 +56,18 @@ class Recipe:
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-"""Of activations, as configurations say it; auto is bfloat16 where matrix units are made for it: off the CPU."""
+"""Of activations, as configurations say it; auto is bfloat16 where matrix units are made for it."""
 
 
-def resolved_precision(name: str) -> str:
-    """Returns the precision that one of `PRECISIONS` means on this backend."""
+def resolved_precision(name: str, layers: str) -> str:
+    """Returns the precision that one of `PRECISIONS` means here.
+
+    On a CPU auto is bfloat16 for tuned layers on a processor that multiplies it.
+    """
     if name != "auto":
         return name
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    fast = jax.default_backend() != "cpu" or (layers == "tuned" and onednn.computes_bfloat16())
+    return "bfloat16" if fast else "float32"
 
 
 class TrainState(NamedTuple):
