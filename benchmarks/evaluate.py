@@ -82,11 +82,11 @@ def evaluate(arguments: flags.FlagValues) -> dict[str, Any]:
     configure_backend(config, keep_memory=not arguments.plain)
     import jax
 
-    if arguments.precision == "auto" and jax.default_backend() == "cpu":
-        config = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, precision="float32"))
     if arguments.cache == "off":
         jax.config.update("jax_enable_compilation_cache", False)
     imported = time.perf_counter()
+    if arguments.precision == "auto" and jax.default_backend() == "cpu":
+        config = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, precision="float32"))
     stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as scratch, laboratory.opened(config, Path(scratch), stopwatch) as lab:
         loaded = time.perf_counter()

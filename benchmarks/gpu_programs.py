@@ -138,7 +138,7 @@ def searched(num_networks: int) -> Iterator[tuple[str, Plan]]:
 def _final(config: RunConfig, depths: list[int]) -> Iterator[tuple[str, Plan]]:
     """Final trainings of random networks."""
     space = make_search_space(config.space)
-    recipe = dataclasses.replace(config.final.recipe(_IMAGES[2]), precision=_PRECISION)
+    recipe = dataclasses.replace(config.final.recipe(_IMAGES[2], "tuned"), precision=_PRECISION)
     for num_blocks in depths:
         rows = np.random.default_rng(num_blocks).integers(space.num_choices, size=(num_blocks, space.num_genes))
         phases = complete([[space.to_values(row, block)] for block, row in enumerate(rows)], space)

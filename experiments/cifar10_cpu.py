@@ -11,8 +11,8 @@ from experiments import cifar10
 def get_config() -> ConfigDict:
     """Returns the search of `cifar10.py` with less of everything that costs.
 
-    Fitness is trained on 20,000 of the 45,000 images, and no block may cost more than 40 MFLOP an image, nor a network
-    more than 130: what two cores compute for 40 epochs of 50,000 images in three quarters of an hour.
+    Fitness is trained on 20,000 of the 45,000 images, and no block may cost more than 60 MFLOP an image, nor a network
+    more than 200.
     """
     config = cifar10.get_config()
     config.space.channels = (64, 128)

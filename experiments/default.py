@@ -45,9 +45,7 @@ def get_config() -> ConfigDict:
     config.fitness.any_environment = False  # use results of another backend, device, version or XLA flags too
     config.fitness.compile_threads = 0  # programs compiled at a time, 0 chooses by the number of cores
     config.fitness.deterministic = True  # GPU kernels that give the same bits every time
-    config.fitness.precision = (
-        "float32"  # of activations; or bfloat16; auto is bfloat16 where the processor is made for it
-    )
+    config.fitness.precision = "float32"  # or bfloat16; auto is bfloat16 on a GPU and on a CPU that multiplies it
     config.fitness.layers = "tuned"  # this project's convolutions and batch norm; or plain, those of XLA and Flax
 
     config.stopping = ConfigDict()  # vlga_jax/fitness/stopping.py; options of every strategy
@@ -76,7 +74,7 @@ def get_config() -> ConfigDict:
     config.final.ema_decay = 0.0  # of an average over all steps that becomes the network, as in 0.999; 0 is none
     config.final.clip_norm = 0.0  # of all gradients together; larger ones are scaled down to it, 0 is never
     config.final.test_flip = False  # test colour images mirrored, too; a result of its own beside test_accuracy
-    config.final.precision = "float32"  # likewise
+    config.final.precision = "float32"  # or bfloat16, auto
 
     config.data = ConfigDict()  # vlga_jax/training/data
     config.data.name = "cifar10"  # digits, npz, or any tensorflow-datasets image classification set

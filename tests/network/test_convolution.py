@@ -205,6 +205,14 @@ def test_mixed_equals_lax_of_rounded_operands(side: int, channels: int, out_chan
         assert float(jnp.abs(unrounded - by_lax).max()) > 10 * ROUNDING * largest, "operands are rounded"
 
 
+@pytest.mark.parametrize(("side", "stride"), [(3, 2), (5, 3), *([(1, 2)] if onednn.computes_bfloat16() else [])])
+def test_mixed_with_a_stride_rounds_its_operands_too(side: int, stride: int) -> None:
+    images, kernel = normal(0, 8, 7, 9, 3), normal(1, side, side, 3, 8)
+    found = mixed(images, kernel, (stride, stride), "SAME", dimension_numbers=DIMENSIONS)
+    np.testing.assert_allclose(found, plain(rounded(images), rounded(kernel), (stride, stride)), rtol=1e-5, atol=1e-5)
+    assert (found != plain(images, kernel, (stride, stride))).any()
+
+
 def test_chunks_divide_the_batch_and_fit_the_cache() -> None:
     assert convolution._chunk_size((256, 32, 32, 32)) == 16
     assert convolution._chunk_size((256, 32, 32, 8)) == 32

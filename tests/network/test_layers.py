@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.jaxprs import equations
+from vlga_jax.network import onednn
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvBlock, ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
@@ -58,7 +59,8 @@ def test_network_in_bfloat16_has_float32_variables_and_logits_near_those_of_floa
     assert inner.dtype == jnp.bfloat16
 
 
-def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32() -> None:
+def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "computes_bfloat16", lambda: False)  # as on a GPU
     block = BlockSpec(ConvSpec(8, 3, False), PoolSpec("average", 2), ConvSpec(8, 1, True), True, 0.0)
     net = ConvNet(NetworkSpec((6, 6, 2), 3, "elu", "average", (block, block)), precision="bfloat16")
     images = jnp.zeros((16, 6, 6, 2))
@@ -74,6 +76,34 @@ def test_gradients_of_a_network_in_bfloat16_are_summed_over_a_batch_in_float32()
     each_block = 2 + 4  # two biases; batch norm's sums, forward and backward
     assert len(over_batch) == 2 * each_block + 1, "and the head's mean"
     assert {summed.dtype for summed in over_batch} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize(("layers", "made_for_it"), [("tuned", True), ("tuned", False), ("plain", True)])
+def test_network_in_bfloat16_rounds_only_what_convolutions_multiply_where_a_cpu_does_so_fast(
+    layers: str, made_for_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("available", "computes_bfloat16"):
+        monkeypatch.setattr(onednn, name, lambda: made_for_it)
+    block = BlockSpec(ConvSpec(8, 3, True), PoolSpec("max", 1), ConvSpec(8, 1, False), True, 0.0)
+    net = ConvNet(NetworkSpec((6, 6, 2), 3, "relu", "average", (block, block)), layers, "bfloat16")
+    images = jnp.zeros((4, 6, 6, 2))
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(1), images, train=False))
+
+    def loss(params: Any, batch_stats: Any) -> Any:
+        kept = {"params": params, "batch_stats": batch_stats}
+        return net.apply(kept, images, train=True, mutable=["batch_stats"])[0].sum()
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(variables["params"], variables["batch_stats"])
+    found = list(equations(jaxpr.jaxpr))
+    calls = [each for each in found if each.primitive.name == "ffi_call"]
+    pools = [each.outvars[0].aval.dtype for each in found if each.primitive.name == "max"]
+    if layers == "plain" or not made_for_it:
+        assert not calls and jnp.bfloat16 in pools
+        return
+    assert len(calls) == 2 * 3 * 3, "three convolutions a block, each forward and with two gradients"
+    assert {operand.aval.dtype for call in calls for operand in call.invars} == {jnp.dtype("bfloat16")}
+    assert {result.aval.dtype for call in calls for result in call.outvars} == {jnp.dtype("float32")}
+    assert pools and set(pools) == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -99,6 +99,14 @@ def test_what_onednn_refuses_is_an_error_that_names_the_shapes() -> None:
         onednn.convolution(jnp.zeros((1, 4, 4, 3)), jnp.zeros((2, 2, 3, 8)))  # 'same' with a side that is even
 
 
+@pytest.mark.parametrize("types", [("float32", "bfloat16"), ("bfloat16", "float32"), ("float16", "float16")])
+def test_operands_of_other_types_are_refused_before_they_are_read(types: tuple[str, str]) -> None:
+    first, second = (jnp.zeros((1, 1, 1, 1), each) for each in types)
+    for refused in (lambda: onednn.convolution(first, second), lambda: onednn.weight_gradient(first, second, 1)):
+        with pytest.raises(TypeError, match=rf"operands are {types[0]} and {types[1]}; both must be"):
+            refused()
+
+
 FEW_KEPT = """
 import jax, numpy as np
 from vlga_jax.network import onednn

@@ -34,5 +34,5 @@ NETWORK = NetworkSpec((4, 4, 3), 2, "relu", "average", (BLOCK,))  # colour image
 
 def request(**changes: Any) -> FinalRequest:
     config = dataclasses.replace(CONFIG, **changes)
-    searched = Request(NETWORK, 0, None, config.recipe(3), Limits(0.0, 0, 0), "data", 0)
+    searched = Request(NETWORK, 0, None, config.recipe(3, "tuned"), Limits(0.0, 0, 0), "data", 0)
     return FinalRequest(searched, config, "here", searched.data)

@@ -9,11 +9,11 @@ from vlga_jax.run.finish import FinalConfig
 
 
 def test_recipe_augments_colour_images_only() -> None:
-    assert (CONFIG.recipe(3).flip, CONFIG.recipe(3).crop_padding) == (True, 1)
+    assert (CONFIG.recipe(3, "tuned").flip, CONFIG.recipe(3, "tuned").crop_padding) == (True, 1)
     for num_channels in (1, 2, 4):
-        grey = CONFIG.recipe(num_channels)
+        grey = CONFIG.recipe(num_channels, "tuned")
         assert (grey.flip, grey.crop_padding) == (False, 0)
-        assert grey == dataclasses.replace(CONFIG.recipe(3), flip=False, crop_padding=0, cutout=0)
+        assert grey == dataclasses.replace(CONFIG.recipe(3, "tuned"), flip=False, crop_padding=0, cutout=0)
 
 
 def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:

@@ -50,6 +50,7 @@ class FitnessConfig:
         other XLA flags, count as known.
       compile_threads: programs compiled at a time while networks train; 0 chooses by the number of cores.
       deterministic: whether GPU kernels are chosen for the same bits every time.
+      precision: as in `Recipe`; auto becomes what this machine is made for before a request is named.
       layers: tuned (this project's convolutions and batch norm) or plain (those of XLA and Flax); results differ by
         rounding.
     """

@@ -4,7 +4,7 @@ Where `onednn` is available, all three are oneDNN's. Elsewhere XLA's own forward
 a matrix product, but its weight gradient reads the whole batch once per tile of a small result, and its 1x1
 convolutions are slower than the products they are. So 1x1 is a product there, and a weight gradient goes through the
 batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels, on two cores, 9.7 ms against 20.2.
-`docs/performance.md` has more.
+`docs/performance.md` has more. Where activations are to be bfloat16, `mixed` rounds the operands of oneDNN's.
 
 Elsewhere than on a CPU, in other precisions, and for wider kernels with a stride, `lax.conv_general_dilated` runs.
 """
@@ -30,6 +30,7 @@ _CHUNK_IMAGES_NARROW = 32  # of at most eight channels
 _PRODUCT_PARTS = 64
 _FEW_CHANNELS = 16  # at most, in and out, where XLA takes its slow path
 _PAIRS_WIDTH = 16  # pixels, at least: a narrower map gains nothing by pairs of columns
+_BFLOAT16_BITS = 8, 7  # of exponent and mantissa
 _VECTOR = 32  # channels below which twice the bytes still go whole
 
 Images = Float[Array, "batch height width channels"]
@@ -52,10 +53,10 @@ def tuned(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **
 
 
 def mixed(inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, **others: Any) -> Array:
-    """Returns `tuned` of float32 inputs and kernel whose products are of bfloat16, as far as those are oneDNN's.
+    """Returns `tuned` of float32 inputs and kernel with what is multiplied rounded to bfloat16.
 
-    Inputs, kernel and the gradient of the outputs are rounded; sums, outputs and gradients are float32. For a CPU where
-    oneDNN `computes_bfloat16`.
+    That is inputs, kernel and, where the convolution is oneDNN's, the gradient of the outputs; sums, outputs and
+    gradients are float32. For a CPU where oneDNN `computes_bfloat16`.
     """
     return _tuned(inputs, kernel, strides, padding, "bfloat16", others)
 
@@ -66,6 +67,8 @@ def _tuned(
     side = kernel.shape[0]
     elsewhere = jax.default_backend() != "cpu" or inputs.dtype != jnp.float32
     if elsewhere or (side > 1 and tuple(strides) != (1, 1)):
+        if operands != "float32":
+            inputs, kernel = (lax.reduce_precision(x, *_BFLOAT16_BITS) for x in (inputs, kernel))
         return lax.conv_general_dilated(inputs, kernel, strides, padding, **others)
     if side == 1:
         inputs = inputs[:, :: strides[0], :: strides[1]]

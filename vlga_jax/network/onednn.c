@@ -86,16 +86,16 @@ static dnnl_status_t make(Shape s, Convolution **made) {
   dnnl_dims_t of_outputs = {s.batch, s.out_channels, s.height, s.width};
   dnnl_dims_t of_kernel = {s.out_channels, s.channels, s.side, s.side};
   dnnl_dims_t hwio = {1, s.out_channels, s.side * s.channels * s.out_channels, s.channels * s.out_channels};
-  dnnl_data_type_t of_weights = s.is_gradient ? dnnl_f32 : s.type, of_outputs_type = s.is_gradient ? s.type : dnnl_f32;
+  dnnl_data_type_t kernel_type = s.is_gradient ? dnnl_f32 : s.type, outputs_type = s.is_gradient ? s.type : dnnl_f32;
   dnnl_dims_t ones = {1, 1}, zeros = {0, 0}, reach = {s.side / 2, s.side / 2};
   TRY(dnnl_primitive_attr_create(&attributes));
   TRY(dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user));
   TRY(dnnl_primitive_attr_set_fpmath_mode(attributes, dnnl_fpmath_mode_strict));
   TRY(dnnl_memory_desc_create_with_tag(&images, 4, of_images, s.type, dnnl_nhwc));
-  TRY(dnnl_memory_desc_create_with_tag(&outputs, 4, of_outputs, of_outputs_type, dnnl_nhwc));
+  TRY(dnnl_memory_desc_create_with_tag(&outputs, 4, of_outputs, outputs_type, dnnl_nhwc));
   TRY(dnnl_memory_desc_create_with_tag(&any, 4, of_kernel, s.type, dnnl_format_tag_any));
   TRY(dnnl_memory_desc_create_with_tag(&any_gradient, 4, of_kernel, dnnl_f32, dnnl_format_tag_any));
-  TRY(dnnl_memory_desc_create_with_strides(&kernel, 4, of_kernel, of_weights, hwio));
+  TRY(dnnl_memory_desc_create_with_strides(&kernel, 4, of_kernel, kernel_type, hwio));
   TRY(dnnl_convolution_forward_primitive_desc_create(
       &forward, engine, s.is_gradient ? dnnl_forward_training : dnnl_forward_inference, dnnl_convolution_direct, images,
       any, NULL, outputs, ones, zeros, reach, reach, attributes));
@@ -240,9 +240,7 @@ int vlga_onednn_start(int threads) {
 int vlga_onednn_isa(void) { return dnnl_get_effective_cpu_isa(); }
 
 /* Returns whether that processor multiplies bfloat16 itself. */
-int vlga_onednn_has_bfloat16(void) {
-  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
-}
+int vlga_onednn_has_bfloat16(void) { return !(dnnl_cpu_isa_avx512_core_bf16 & ~dnnl_get_effective_cpu_isa()); }
 
 static dnnl_status_t run(Shape s, void *images, void *kernel, void *outputs) {
   Job own = {s, images, kernel, outputs, dnnl_success, 0};

@@ -46,6 +46,7 @@ def convolution(
 
     Inputs and kernel are both float32, or both bfloat16 where it `computes_bfloat16`.
     """
+    _require_one_type(inputs, kernel)
     result = jax.ShapeDtypeStruct((*inputs.shape[:3], kernel.shape[3]), jnp.float32)
     return jax.ffi.ffi_call(_CONVOLUTION, result)(inputs, kernel)
 
@@ -59,8 +60,15 @@ def weight_gradient(
 
     Both are float32 or both bfloat16, the result is float32.
     """
+    _require_one_type(inputs, gradient)
     result = jax.ShapeDtypeStruct((side, side, inputs.shape[3], gradient.shape[3]), jnp.float32)
     return jax.ffi.ffi_call(_WEIGHT_GRADIENT, result)(inputs, gradient)
+
+
+def _require_one_type(first: Array, second: Array) -> None:
+    """`onednn.c` reads both as what the first says."""
+    if first.dtype != second.dtype or first.dtype not in (jnp.float32, jnp.bfloat16):
+        raise TypeError(f"operands are {first.dtype} and {second.dtype}; both must be float32, or both bfloat16")
 
 
 def available() -> bool:
@@ -75,7 +83,7 @@ def version() -> str:
 
 
 def computes_bfloat16() -> bool:
-    """Returns whether oneDNN is here and the processor multiplies bfloat16 itself: in about half of float32's time."""
+    """Returns whether oneDNN is here, and faster in bfloat16 because the processor multiplies it."""
     with _loading:
         return _loaded()[1]
 

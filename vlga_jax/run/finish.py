@@ -38,7 +38,7 @@ class FinalConfig:
       use_all_data: train on the validation images too, for all epochs.
       flip, crop_padding, cutout: of colour images only.
       test_flip: whether colour images are tested mirrored, too, both probabilities averaged; a result of its own.
-      precision: of the training's activations; the network is exported, and tested, in float32.
+      precision: of the training's activations, as in `Recipe`; the network is exported, and tested, in float32.
     """
 
     epochs: int = knob(at_least=1)
@@ -60,7 +60,7 @@ class FinalConfig:
     test_flip: bool = knob()
     precision: str = knob(one_of=PRECISIONS)
 
-    def recipe(self, num_channels: int, layers: str = "tuned") -> Recipe:
+    def recipe(self, num_channels: int, layers: str) -> Recipe:
         """Returns the training recipe for images with this many channels, of tuned or plain layers."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)}
         values["precision"] = resolved_precision(self.precision, layers)

@@ -31,8 +31,9 @@ class Recipe:
       label_smoothing: share of the target spread over all classes, in [0, 1).
       flip: whether training images are mirrored left to right with chance 1/2.
       crop_padding: pixels of reflected border that training images are cropped from; 0 is no cropping.
-      precision: of activations and their gradients, float32 or bfloat16 (tuned layers on a CPU take it for the operands
-        of convolutions, and for features, alone); weights, statistics and loss are float32.
+      precision: of activations and their gradients, float32 or bfloat16; weights, statistics and loss are float32. On a
+        CPU that multiplies bfloat16, tuned layers round what convolutions multiply, and features, and nothing else;
+        on another, bfloat16 is slower than float32.
       cutout: side of the square made grey in each training image, pixels; 0 is none.
       ema_decay: what a step leaves of the average over all steps' weights, which then is what counts; in [0, 1), 0 for
         no average. The first steps leave less, (1 + step) / (10 + step).
