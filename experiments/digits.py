@@ -1,4 +1,4 @@
-"""Handwritten digits, 1,797 images of 8x8, no download: a whole run in about a minute on two CPU cores.
+"""Handwritten digits, 1,797 images of 8x8, no download: a whole run in half a minute on two CPU cores.
 
 python main.py --config=experiments/digits.py --workdir=runs/digits
 """
