@@ -177,9 +177,9 @@ def test_weight_gradient_of_any_batch_equals_lax(batch: int, without: bool, monk
         np.testing.assert_allclose(found, expected, atol=ROUNDING * float(jnp.abs(expected).max()))
 
 
-def rounded(x: jax.Array) -> np.ndarray:
+def rounded(x: jax.Array) -> jax.Array:
     """On the host, because XLA may leave such a rounding out."""
-    return np.asarray(x).astype(jnp.bfloat16).astype(np.float32)
+    return jnp.asarray(np.asarray(x).astype(jnp.bfloat16).astype(np.float32))
 
 
 @pytest.mark.skipif(not onednn.computes_bfloat16(), reason="needs oneDNN and a processor that multiplies bfloat16")
