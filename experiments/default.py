@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.fitness.max_parameters = 0  # trainable values, 0 is no limit
     config.fitness.max_flops = 0  # operations of one image's forward pass, 0 is no limit
     config.fitness.max_block_flops = 0  # the same, of any one block
-    config.fitness.num_train_examples = 0  # a stratified part of the training examples, 0 is all; the final takes all
+    config.fitness.num_train_examples = 0  # at most, a stratified part; 0 is all; the final takes all
     config.fitness.features = "cached"  # the frozen prefix's outputs once per phase; or recomputed with every batch
     config.fitness.ledger = ""  # another run's ledger.sqlite to take results from
     config.fitness.any_environment = False  # use results of another backend, device, version or XLA flags too

@@ -41,8 +41,8 @@ class FitnessConfig:
       max_flops: floating-point operations of one image's forward pass, likewise.
       max_block_flops: of its costliest block alone, likewise. Without it the first blocks, on the largest maps, may
         take all of `max_flops`; later phases are sure of room where this times the blocks is no more than that.
-      num_train_examples: how many of the training examples a fitness is trained on, validation not counted; a
-        stratified part, drawn by `data.split_seed`. 0 is all. The final training takes all.
+      num_train_examples: on how many of the training examples, at most, a fitness is trained, validation not counted;
+        a stratified part, drawn by `data.split_seed`. 0 is all. The final training takes all.
       features: whether the frozen prefix's outputs are computed once per phase (cached, where memory allows) or with
         every batch (recomputed).
       ledger: path of another run's ledger.sqlite whose results are used where digests agree; empty is none.

@@ -44,17 +44,17 @@ class TrainingData:
         """Returns the same with fewer training examples, every class in its share and none left out.
 
         Args:
-          num_train: how many to keep; 0, or as many as there are, keeps all.
+          num_train: how many to keep at most; 0 keeps all.
           seed: draws them.
 
         Raises:
-          InputError: there are fewer than that, or it is less than one of each class.
+          InputError: it is less than one of each class.
         """
         available, num_classes = len(self.train_labels), len(self.class_names)
-        if num_train in (0, available):
+        if num_train == 0 or num_train >= available:
             return self
-        if not num_classes <= num_train < available:
-            remedy = f"{available} examples are trained on; give {num_classes} to {available}, or 0 for all"
+        if num_train < num_classes:
+            remedy = f"must be at least {num_classes}, one of each class, or 0 for all"
             raise InputError("config.fitness.num_train_examples", num_train, remedy)
         chosen = stratified_part(self.train_labels, num_train, seed)
         train_images, train_labels = self.train_images[chosen], self.train_labels[chosen]
