@@ -146,14 +146,9 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
     asked = {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
-    later = {
-        "space": ("min_side",),
-        "fitness": ("max_block_flops", "num_train_examples"),
-        "final": ("clip_norm",),
-    }
-    for group, names in later.items():
-        for name in names:
-            del asked[group][name]  # results from before it do not say it, and it may not change
+    later = ("space.min_side", "fitness.max_block_flops", "fitness.num_train_examples", "final.clip_norm")
+    for group, _, name in (field.partition(".") for field in later):
+        del asked[group][name]  # results from before it do not say it, and it may not change
     return asked
 
 

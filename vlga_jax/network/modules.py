@@ -104,12 +104,9 @@ LAYERS = {
 LAYERS_REVISION = 5  # to be raised whenever layers, or the programs they become, come to give other bits
 
 
-def _computed(layers: str, precision: str) -> tuple[str, str]:
-    """The layers and the precision of activations that stand in for those asked for: a CPU is slow at bfloat16 but for
-    oneDNN's products."""
-    if (layers, precision) == ("tuned", "bfloat16") and jax.default_backend() == "cpu" and onednn.computes_bfloat16():
-        return "mixed", "float32"
-    return layers, precision
+def are_mixed(layers: str) -> bool:
+    """Returns whether these layers, asked for in bfloat16, are mixed ones here: a CPU is slow at all but products."""
+    return layers == "tuned" and jax.default_backend() == "cpu" and onednn.computes_bfloat16()
 
 
 def convolve(
@@ -205,7 +202,8 @@ class ConvNet(nn.Module):
           train: whether batch norm uses and updates batch statistics and dropout drops.
           num_frozen: leading blocks that stay in inference mode whatever `train` says.
         """
-        layers, precision = _computed(self.layers, self.precision)
+        is_mixed = self.precision == "bfloat16" and are_mixed(self.layers)
+        layers, precision = ("mixed", "float32") if is_mixed else (self.layers, self.precision)
         x = x.astype(precision)
         for index, block in enumerate(self.spec.blocks):
             learns = train and index >= num_frozen

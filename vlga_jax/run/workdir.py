@@ -24,15 +24,12 @@ FREE = (
 )
 _FINGERPRINT = "data_fingerprint"
 # Fields that configurations did not always have, off.
+_LATER_EVERYWHERE = {"space.min_side": 1, "fitness.max_block_flops": 0, "fitness.num_train_examples": 0}
 _LATER = {
     "search.fine_tuning_rate": 0.0,
     "search.winner_tolerance": 0.0,
-    "space.min_side": 1,
-    "base.space.min_side": 1,  # of a comparison
-    "fitness.max_block_flops": 0,
-    "base.fitness.max_block_flops": 0,
-    "fitness.num_train_examples": 0,
-    "base.fitness.num_train_examples": 0,
+    **_LATER_EVERYWHERE,
+    **{f"base.{name}": off for name, off in _LATER_EVERYWHERE.items()},  # of a comparison
     "base.final.clip_norm": 0.0,
 }
 MAY_GROW = (

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vlga_jax.network import onednn, transfer
-from vlga_jax.network.modules import ConvNet
+from vlga_jax.network import transfer
+from vlga_jax.network.modules import ConvNet, are_mixed
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 from vlga_jax.training.augmentation import augment
@@ -67,7 +67,7 @@ def resolved_precision(name: str, layers: str) -> str:
     """
     if name != "auto":
         return name
-    fast = jax.default_backend() != "cpu" or (layers == "tuned" and onednn.computes_bfloat16())
+    fast = jax.default_backend() != "cpu" or are_mixed(layers)
     return "bfloat16" if fast else "float32"
 
 

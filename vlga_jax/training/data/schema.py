@@ -21,7 +21,8 @@ class DataConfig:
       num_train_examples: examples taken from the front of the training set, validation included; 0 = all.
       num_test_examples: examples taken from the front of the test set; 0 = all.
       validation_fraction: share of the training examples held out, in (0, 1).
-      split_seed: draws the stratified validation split, and the part that a fitness is trained on; independent of the run's seed.
+      split_seed: draws the stratified validation split, and the part that a fitness is trained on; independent of the
+        run's seed.
       image_size: pixels; images are resized to this square; 0 = as stored.
       cache_dir: where decoded images are kept; empty = vlga_jax/data in the user's cache directory.
     """
