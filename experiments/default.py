@@ -107,6 +107,7 @@ def vlga() -> ConfigDict:
     search.survival_rate = 0.5  # share that survives for its fitness
     search.unfit_survival_prob = 0.2  # chance of each of the others
     search.mutation_rate = 0.1  # chance of a survivor to have one gene redrawn
+    search.child_mutation_rate = 0.0  # chance of a child; 0 reproduces the sources
     search.crossover = "uniform"  # or single_point
     search.parent_selection = "softmax"  # fitness-weighted; or uniform
     search.parent_temperature = 0.1  # accuracy; of the softmax
@@ -128,6 +129,7 @@ def classical() -> ConfigDict:
     search.survival_rate = 0.5
     search.unfit_survival_prob = 0.2
     search.mutation_rate = 0.1
+    search.child_mutation_rate = 0.0
     search.crossover = "uniform"
     search.parent_selection = "softmax"
     search.parent_temperature = 0.1

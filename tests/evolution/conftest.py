@@ -21,6 +21,7 @@ SEARCH: dict[str, Any] = {
     "survival_rate": 0.5,
     "unfit_survival_prob": 0.2,
     "mutation_rate": 0.1,
+    "child_mutation_rate": 0.0,
     "crossover": "uniform",
     "parent_selection": "softmax",
     "parent_temperature": 0.1,

@@ -131,6 +131,19 @@ def test_breed_over_many_keys_mutates_survivors_at_the_rate(
     assert_shares(mutants[:, 5:].sum(), int(lucky.sum()), 0.1)
 
 
+def test_breed_over_many_keys_mutates_children_at_the_rate_and_changes_nothing_else(
+    make_config: MakeConfig, assert_shares: AssertShares
+) -> None:
+    new, plain = breed_over_keys(make_config(child_mutation_rate=0.3)), breed_over_keys(make_config())
+    for name in ("fitness", "origin", "parents"):
+        np.testing.assert_array_equal(getattr(new, name), getattr(plain, name))
+    child, differs = of_origin(new, "child"), new.genes != plain.genes
+    assert not differs[~child].any()
+    assert set(differs.sum(axis=2).ravel().tolist()) == {0, 1}
+    assert_shares(differs.any(axis=2).sum(), int(child.sum()), 0.3)
+    assert_shares(differs.sum(axis=(0, 1)), int(differs.sum()), FREE / FREE.sum())
+
+
 def test_breed_over_many_keys_draws_for_each_individual_by_itself(
     make_config: MakeConfig, assert_shares: AssertShares
 ) -> None:

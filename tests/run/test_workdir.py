@@ -103,9 +103,10 @@ def test_opened_of_a_version_without_a_later_field_is_the_same_search_where_that
             hold(tmp_path / f"{name} again", changed)
 
 
-def test_opened_of_a_version_without_fine_tuning_is_the_same_search_where_that_is_off(tmp_path: Path) -> None:
+def test_opened_of_a_version_without_later_knobs_is_the_same_search_where_that_is_off(tmp_path: Path) -> None:
     old = configuration()
-    del old["search"]["fine_tuning_rate"], old["search"]["winner_tolerance"]
+    for name in ("fine_tuning_rate", "winner_tolerance", "child_mutation_rate"):
+        del old["search"][name]
     hold(tmp_path, old)
     assert workdir.holds(tmp_path, configuration()) and not workdir.holds(tmp_path, configuration(seed=1))
     hold(tmp_path, configuration())

@@ -30,6 +30,7 @@ class BreedingConfig:
       survival_rate: share of the population that survives for its fitness; at least two do.
       unfit_survival_prob: chance of each of the others to survive.
       mutation_rate: chance of a survivor to have one gene redrawn.
+      child_mutation_rate: chance of a child, likewise; 0 reproduces the sources.
       crossover: how two parents recombine.
       parent_selection: fitness-weighted (softmax) or uniform over the survivors.
       parent_temperature: of the softmax, in fitness units.
@@ -40,6 +41,7 @@ class BreedingConfig:
     survival_rate: float = knob(at_least=0, at_most=1)
     unfit_survival_prob: float = knob(at_least=0, at_most=1)
     mutation_rate: float = knob(at_least=0, at_most=1)
+    child_mutation_rate: float = knob(at_least=0, at_most=1)
     crossover: str = knob(one_of=("uniform", "single_point"))
     parent_selection: str = knob(one_of=("softmax", "uniform"))
     parent_temperature: float = knob(at_least=1e-6)
@@ -103,10 +105,9 @@ def breed(
     is_survivor = slot < survives.sum()
 
     mutates = jax.random.bernoulli(key_mutate, config.mutation_rate, (size,)) & (slot >= config.num_elites)
+    mutate = jax.vmap(variation.mutate, in_axes=(0, 0, None, None))
     kept = population.genes[order]
-    mutants = jax.vmap(variation.mutate, in_axes=(0, 0, None, None))(
-        jax.random.split(key_genes, size), kept, num_choices, free
-    )
+    mutants = mutate(jax.random.split(key_genes, size), kept, num_choices, free)
 
     temperature = config.parent_temperature if config.parent_selection == "softmax" else math.inf
     weights = selection.parent_log_weights(population.fitness, survives, temperature=temperature)
@@ -115,6 +116,11 @@ def breed(
     children = jax.vmap(cross, in_axes=(0, 0, 0, None))(
         jax.random.split(key_cross, size), population.genes[mother], population.genes[father], free
     )
+    if config.child_mutation_rate:  # static: without it programs and keys are as they were
+        key_which, key_child_genes = jax.random.split(jax.random.fold_in(key_mutate, 1))
+        which = jax.random.bernoulli(key_which, config.child_mutation_rate, (size, 1))
+        mutated = mutate(jax.random.split(key_child_genes, size), children, num_choices, free)
+        children = jnp.where(which, mutated, children)
 
     origin = jnp.where(is_survivor, jnp.where(mutates, _MUTANT, _SURVIVOR), _CHILD)
     return Offspring(

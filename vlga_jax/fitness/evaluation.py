@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vlga_jax.checks import knob
+from vlga_jax.fitness.status import too_many
 from vlga_jax.network import onednn
 from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
@@ -165,7 +166,7 @@ class Request:
         for name, (cost, unit) in costs.items():
             limit = getattr(self.limits, f"max_{name}")
             if limit and cost > limit:
-                return f"too_many_{name}", f"{cost} {unit}, over fitness.max_{name}={limit}"
+                return too_many(name), f"{cost} {unit}, over fitness.max_{name}={limit}"
         return None
 
 

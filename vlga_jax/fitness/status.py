@@ -1,3 +1,14 @@
 """What may become of a network; imports nothing, because those who only watch need it too."""
 
 OK, STOPPED, DIVERGED = "ok", "stopped", "diverged"
+_REJECTED = "too_many_"  # what there is too much of follows
+
+
+def too_many(cost: str) -> str:
+    """Returns the status of a network that costs too much to be trained: too_many_flops for "flops"."""
+    return _REJECTED + cost
+
+
+def is_rejection(status: str) -> bool:
+    """Whether a network with this status was not even begun, because of a limit."""
+    return status.startswith(_REJECTED)

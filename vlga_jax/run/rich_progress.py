@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from vlga_jax.run.history import HistoryRow
-from vlga_jax.run.progress import RunView, duration, generation_line, start_line, summary_lines
+from vlga_jax.run.progress import generation_line, start_line, summary_lines
+from vlga_jax.run.run_view import RunView, duration
 from vlga_jax.run.tracking import NullListener
 
 _SEARCH_BARS = ("phase", "generation", "individual", "epoch")
@@ -78,7 +79,11 @@ class RichProgress(NullListener):
         population_size: int,
     ) -> None:
         self._view.run_started(
-            workdir=workdir, num_phases=num_phases, num_generations=num_generations, population_size=population_size
+            workdir=workdir,
+            num_phases=num_phases,
+            num_generations=num_generations,
+            population_size=population_size,
+            budget=config.get("budget", {}),
         )
         self._print(start_line(self._view, workdir))
         streams = sys.stdout, sys.stderr
@@ -100,7 +105,7 @@ class RichProgress(NullListener):
             return self._final.status()
         parts = [f"best {view.best_text()}", self._training, f"{duration(view.elapsed_seconds())} so far"]
         if view.num_failed:
-            parts.insert(1, f"{view.num_failed} failed")
+            parts.insert(1, f"{view.num_failed} without a fitness")
         return ", ".join(part for part in [*parts, view.time_left_text()] if part)
 
     def _show_search(self) -> None:

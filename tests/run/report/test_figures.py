@@ -88,7 +88,7 @@ def test_write_figures_words_name_what_is_shown(tmp_path: Path, monkeypatch: pyt
         "Average fitness of each generation",
         "line: average of each generation; dots: its individuals, n = 2",
         "ring: the highest, 0.7500 in phase 2, generation 2",
-        "left out: 3 of 8 individuals that failed and have no fitness",
+        "left out: 3 of 8 individuals without a fitness",
     ]
     (axes,) = kept["average_fitness"].axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("generation of the phase", "fitness (validation accuracy)")

@@ -142,7 +142,7 @@ def _notes(phases: list[list[_Generation]], name: str, highest: _Generation | No
         lines.append(f"ring: the highest, {getattr(highest.scores, name):.4f} in {place}")
     total = sum(generation.num_individuals for generation in reached)
     if num_failed := sum(generation.num_failed for generation in reached):
-        lines.append(f"left out: {num_failed} of {total} individuals that failed and have no fitness")
+        lines.append(f"left out: {num_failed} of {total} individuals without a fitness")
     if num_stopped := sum(generation.num_stopped for generation in reached):
         lines.append(f"left out: {num_stopped} of {total} individuals that stopped early")
     return lines

@@ -1,0 +1,21 @@
+"""The whole of CIFAR-10 on a CPU by random search: networks of 2 to 10 convolutions.
+
+    python main.py --config=experiments/cifar10_cpu_random_search.py --workdir=runs/cifar10-cpu-random-search
+
+The rival of `cifar10_cpu.py`: the same space, limits, fitness and final training, and as many seconds for the search as
+that took on the machine of `docs/evidence.md`. Because of those seconds a run on another machine finds something else.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import cifar10_cpu, default
+
+
+def get_config() -> ConfigDict:
+    """Returns `cifar10_cpu.py` with another search."""
+    config = cifar10_cpu.get_config()
+    config.search = default.random_search()
+    config.search.population_size = 12
+    config.search.num_generations = 100_000
+    config.budget.seconds = 380.0
+    return config

@@ -1,0 +1,154 @@
+"""Where a run stands, and how long it may still take, as its events tell.
+
+People count phases, generations, individuals and epochs from 1.
+"""
+
+import collections
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from vlga_jax.fitness.status import OK, is_rejection
+from vlga_jax.run.history import HistoryRow
+from vlga_jax.run.tracking import scores
+
+_PACE_WINDOW = 30  # trainings that the pace averages over; later phases cost more, so old ones say little
+
+
+class RunView:
+    """Where a run stands, as its events tell.
+
+    The time left is the number of trainings to come times the time between recent ones, so parallel training is
+    accounted for, and what was replayed from the ledger counts as free. Where the budget will end the search before
+    that, it is the time until then: at the recent seconds an epoch, or what is left of the budget's own seconds, of
+    which those of an earlier process are not known.
+
+    Attributes:
+      phase, generation: the current ones, from 0.
+      num_phases: 0 if a stop rule decides.
+      num_individuals: of the current generation; `num_finished` of them have their fitness.
+      num_replayed: of the current generation, new individuals whose fitness came from the ledger.
+      best: the first individual with the highest fitness so far, if any.
+      num_trained: networks trained by this process.
+      num_failed: individuals without a fitness so far.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._started = self._last_event = clock()
+        # seconds and epochs of each training
+        self._paces: collections.deque[tuple[float, int]] = collections.deque(maxlen=_PACE_WINDOW)
+        self._budget_epochs, self._budget_seconds = 0, 0.0  # 0 is no limit
+        self._epochs: dict[str, int] = {}  # that were trained, whenever, by network
+        self._num_new: list[int] = []  # not survivors, for each generation after the first of a phase
+        self._num_to_train = self._num_trained_here = 0
+        self.num_replayed = 0
+        self.num_phases = self.num_generations = self.population_size = 0
+        self.phase = self.generation = self.num_individuals = self.num_finished = 0
+        self.num_trained = self.num_failed = 0
+        self.best: HistoryRow | None = None
+        self.workdir = Path()
+
+    def run_started(
+        self,
+        *,
+        workdir: Path,
+        num_phases: int,
+        num_generations: int,
+        population_size: int,
+        budget: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.workdir = workdir
+        self._budget_epochs, self._budget_seconds = budget.get("epochs", 0), budget.get("seconds", 0.0)
+        self.num_phases, self.num_generations, self.population_size = num_phases, num_generations, population_size
+        self._started = self._last_event = self._clock()
+
+    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
+        self.phase, self.generation, self.num_individuals = phase, generation, num_individuals
+        self._num_to_train = num_to_train
+        self._num_trained_here = self.num_finished = self.num_replayed = 0
+        self._last_event = self._clock()
+
+    def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
+        now = self._clock()
+        if not replayed and seconds > 0:
+            self._paces.append((now - self._last_event, row.epochs))
+            self.num_trained += 1
+            self._num_trained_here += 1
+        self.num_replayed += replayed and row.origin != "survivor"
+        if not is_rejection(row.status):
+            self._epochs[row.network] = row.epochs
+        self._last_event = now
+        self.num_finished += 1
+        self._score(row)
+
+    def generation_finished(self, rows: Sequence[HistoryRow]) -> None:
+        self.num_finished = self.num_individuals
+        self.num_failed += scores(rows).num_failed
+        for row in rows:  # also those, such as survivors, that were never told of one by one
+            self._score(row)
+        if self.generation > 0:
+            self._num_new.append(sum(row.origin != "survivor" for row in rows))
+        self._last_event = self._clock()
+
+    def _score(self, row: HistoryRow) -> None:
+        if row.status == OK and (self.best is None or row.fitness > self.best.fitness):
+            self.best = row
+
+    def elapsed_seconds(self) -> float:
+        """Returns the time since the run, or this part of it, began."""
+        return self._clock() - self._started
+
+    def seconds_left(self) -> float | None:
+        """Returns the estimated time to the end of the search, or of the phase if the search is open-ended.
+
+        None until a network was trained and when none is left to train.
+        """
+        trainings_left = self._trainings_left()
+        if not self._paces or not trainings_left:
+            return None
+        seconds, epochs = (sum(column) for column in zip(*self._paces, strict=True))
+        pace = seconds / len(self._paces)
+        left = trainings_left * pace
+        if self._budget_epochs:
+            left = min(left, (self._budget_epochs - sum(self._epochs.values())) * seconds / epochs)
+        left -= min(self._clock() - self._last_event, pace)
+        if self._budget_seconds:
+            left = min(left, self._budget_seconds - self.elapsed_seconds())
+        return max(0.0, left)
+
+    def _trainings_left(self) -> float:
+        # Until one is seen: half of a population survives, so about half is new in every later generation.
+        num_new = sum(self._num_new) / len(self._num_new) if self._num_new else self.population_size / 2
+        here = min(self._num_to_train - self._num_trained_here, self.num_individuals - self.num_finished)
+        in_phase = max(0, here) + max(0, self.num_generations - 1 - self.generation) * num_new
+        per_phase = self.population_size + (self.num_generations - 1) * num_new
+        return in_phase + max(0, self.num_phases - 1 - self.phase) * per_phase
+
+    def place(self) -> str:
+        """Returns "phase 1/3 generation 2/3"."""
+        phases = f"/{self.num_phases}" if self.num_phases else ""
+        return f"phase {self.phase + 1}{phases} generation {self.generation + 1}/{self.num_generations}"
+
+    def best_text(self) -> str:
+        """Returns the best fitness so far, "none yet" before there is one."""
+        return f"{self.best.fitness:.4f}" if self.best else "none yet"
+
+    def time_left_text(self) -> str:
+        """Returns "about 3 min left", or nothing while that cannot be known."""
+        seconds = self.seconds_left()
+        if seconds is None:
+            return ""
+        return f"about {duration(seconds)} left" + ("" if self.num_phases else " in this phase")
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time as a person would say it: 8 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
