@@ -60,6 +60,14 @@ _FIXED: Mapping[str, Sequence[str]] = {
     "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
+# Fields, off, that results from before do not say.
+_LATER = {
+    "search.child_mutation_rate": 0.0,
+    "space.min_side": 1,
+    "fitness.max_block_flops": 0,
+    "fitness.num_train_examples": 0,
+    "final.clip_norm": 0.0,
+}
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "flip", "crop_padding"),
@@ -146,9 +154,10 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
     asked = {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
-    later = ("space.min_side", "fitness.max_block_flops", "fitness.num_train_examples", "final.clip_norm")
-    for group, _, name in (field.partition(".") for field in later):
-        del asked[group][name]  # results from before it do not say it, and it may not change
+    for field, off in _LATER.items():
+        group, _, name = field.partition(".")
+        if asked[group].get(name) == off:
+            del asked[group][name]
     return asked
 
 

@@ -1,6 +1,7 @@
 """A listener that times individuals."""
 
 import time
+from typing import Any
 
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import NullListener
@@ -13,7 +14,7 @@ class Stopwatch(NullListener):
         self.seconds: dict[tuple[int, int], float] = {}
         self._last = 0.0
 
-    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
+    def generation_started(self, **event: Any) -> None:
         self._last = time.perf_counter()
 
     def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.run.telling import Clock, row, tell_of_a_run
 from vlga_jax.run.progress import PlainProgress
+from vlga_jax.run.rich_progress import RichProgress
 
 
 def test_plain_progress_of_a_network_that_stopped_says_when_and_does_not_call_it_the_best(
@@ -87,6 +88,21 @@ def test_plain_progress_before_the_first_rung_is_heard_of_every_half_minute(caps
         "phase 1/1 generation 1/1 individual 1/9 fitness 0.5000 (best 0.5000) 1.0s",
         "phase 1/1 generation 1/1 training: epoch 3/3 loss 1.0000, 1 of 9 individuals done",
     ]
+
+
+@pytest.mark.parametrize("make", [PlainProgress, RichProgress])
+def test_progress_of_a_search_that_its_budget_will_end_says_when(
+    make: type[PlainProgress | RichProgress], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    listener = make(clock=clock)
+    listener.run_started(workdir=Path("runs"), config={}, num_phases=9, num_generations=9, population_size=9)
+    listener.generation_started(phase=0, generation=0, num_to_train=9, num_individuals=9, budget_seconds_left=60.0)
+    clock.now += 20.0
+    listener.individual_finished(row=row(0.5), seconds=20.0, replayed=False)
+    listener.generation_finished(rows=[row(0.5)])
+    listener.close()
+    assert "phase 1/9 generation 1/9 done: best 0.5000 average 0.5000, about 40 s left" in capsys.readouterr().out
 
 
 def test_plain_progress_calls_a_network_that_costs_too_much_rejected(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """Where a run stands, and when it is expected to end."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,16 @@ from tests.run.telling import Clock, row
 from vlga_jax.run.run_view import RunView, duration
 
 
-def started_view(clock: Clock, num_phases: int = 2, **budget: float) -> RunView:
+def started_view(clock: Clock, num_phases: int = 2, **budget: Any) -> RunView:
     view = RunView(clock)
-    view.run_started(workdir=Path("run"), num_phases=num_phases, num_generations=2, population_size=4, budget=budget)
-    view.generation_started(phase=0, generation=0, num_to_train=4, num_individuals=4)
+    view.run_started(workdir=Path("run"), num_phases=num_phases, num_generations=2, population_size=4)
+    view.generation_started(phase=0, generation=0, num_to_train=4, num_individuals=4, **budget)
     return view
 
 
-def train(view: RunView, clock: Clock, seconds: float, *, network: str = "abc", **values: Any) -> None:
+def train(view: RunView, clock: Clock, seconds: float, **values: Any) -> None:
     clock.now += seconds
-    trained = dataclasses.replace(row(**values), network=network)
-    view.individual_finished(row=trained, seconds=seconds, replayed=False)
+    view.individual_finished(row=row(**values), seconds=seconds, replayed=False)
 
 
 def test_seconds_left_two_of_four_trained_counts_what_is_to_come() -> None:
@@ -89,20 +87,22 @@ def test_seconds_left_nothing_to_train_is_unknown_rather_than_zero() -> None:
 
 def test_seconds_left_ends_with_the_budget_of_epochs() -> None:
     clock = Clock()
-    view = started_view(clock, num_phases=20, epochs=15)
+    view = started_view(clock, num_phases=20, budget_epochs_left=12)
     view.individual_finished(row=row(0.0, status="too_many_flops"), seconds=0.0, replayed=False)  # costs no epoch
-    view.individual_finished(row=dataclasses.replace(row(), network="known"), seconds=0.0, replayed=True)
-    train(view, clock, 8.0, network="first")
-    train(view, clock, 12.0, network="second", status="stopped")
-    train(view, clock, 0.0, network="second", status="stopped")  # its twin trains no other epoch
-    assert view.seconds_left() == (15 - 9) * 20 / 6
+    view.individual_finished(row=row(), seconds=0.0, replayed=True)
+    train(view, clock, 8.0)
+    train(view, clock, 12.0, status="stopped")
+    assert view.seconds_left() == (12 - 6) * 20 / 6
     clock.now += 4
-    assert view.seconds_left() == (15 - 9) * 20 / 6 - 4
+    assert view.seconds_left() == (12 - 6) * 20 / 6 - 4
+    # Who failed began fewer epochs than it was to train for: the next generation knows what is left.
+    view.generation_started(phase=0, generation=1, num_to_train=4, num_individuals=4, budget_epochs_left=9)
+    assert view.seconds_left() == 9 * 20 / 6
 
 
 def test_seconds_left_ends_with_the_budget_of_seconds() -> None:
     clock = Clock()
-    view = started_view(clock, num_phases=20, seconds=50.0)
+    view = started_view(clock, num_phases=20, budget_seconds_left=50.0)
     train(view, clock, 20.0)
     assert view.seconds_left() == 30
     clock.now += 40

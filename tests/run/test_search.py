@@ -165,5 +165,17 @@ def test_search_run_tells_the_listener_of_each_generation_once_it_is_in_the_hist
 def test_search_run_that_a_budget_ends_says_so(search: Any) -> None:
     whole = search()
     assert whole.listener.messages == []
+    assert {event["budget_epochs_left"] for event in whole.listener.generations} == {None}
     (text,) = search({"budget.epochs": whole.result.points[0][0]}, seed=1).listener.messages
     assert text == f"the budget ends the search after {whole.result.points[0][0]} epochs of training"
+
+
+def test_search_run_tells_the_listener_what_is_left_of_the_budget(search: Any) -> None:
+    outcome = search({"budget.epochs": 1000, "budget.seconds": 1000.0})
+    rows, events = outcome.result.rows, outcome.listener.generations
+    for event in events:
+        place = (event["phase"], event["generation"])
+        before = {row.network: row.epochs for row in rows if (row.phase, row.generation) < place}
+        assert event["budget_epochs_left"] == 1000 - sum(before.values())
+        assert 0 < event["budget_seconds_left"] <= 1000
+    assert events[-1]["budget_epochs_left"] < events[0]["budget_epochs_left"] == 1000

@@ -113,6 +113,8 @@ def test_opened_of_a_version_without_later_knobs_is_the_same_search_where_that_i
     hold(tmp_path / "other", old)
     with pytest.raises(InputError, match=r"search\.fine_tuning_rate was 0\.0, is 0\.3"):
         hold(tmp_path / "other", configuration(search__fine_tuning_rate=0.3))
+    with pytest.raises(InputError, match=r"search\.child_mutation_rate was 0\.0, is 0\.3"):
+        hold(tmp_path / "other", configuration(search__child_mutation_rate=0.3))
 
 
 @pytest.mark.parametrize(

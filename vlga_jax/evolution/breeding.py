@@ -13,6 +13,7 @@ import numpy as np
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution import selection, variation
 from vlga_jax.genome.chromosome import Population
+from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, Int, PRNGKeyArray
 
 ORIGINS = ("initial", "survivor", "mutant", "child")
@@ -117,7 +118,7 @@ def breed(
         jax.random.split(key_cross, size), population.genes[mother], population.genes[father], free
     )
     if config.child_mutation_rate:  # static: without it programs and keys are as they were
-        key_which, key_child_genes = jax.random.split(jax.random.fold_in(key_mutate, 1))
+        key_which, key_child_genes = jax.random.split(stream(key, "child_mutation"))
         which = jax.random.bernoulli(key_which, config.child_mutation_rate, (size, 1))
         mutated = mutate(jax.random.split(key_child_genes, size), children, num_choices, free)
         children = jnp.where(which, mutated, children)

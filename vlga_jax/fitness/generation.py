@@ -97,6 +97,16 @@ class Generations:
         idle = limited and self._num_idle >= _MOST_IDLE_GENERATIONS
         return idle or self._cut or not self._affords(self._stages[0])
 
+    @property
+    def epochs_left(self) -> int | None:
+        """Of the budget; None if it has no limit."""
+        return max(0, self._budget.epochs - self.epochs) if self._budget.epochs else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Likewise."""
+        return max(0.0, self._budget.seconds - self._seconds) if self._budget.seconds else None
+
     def num_unknown(self, requests: Sequence[Request]) -> int:
         """Returns how many different networks are new to this search, and not even begun in the ledger."""
         new = {request.trajectory: request for request in requests if request.trajectory not in self._outcomes}

@@ -101,18 +101,12 @@ class PlainProgress(NullListener):
         population_size: int,
     ) -> None:
         self._view.run_started(
-            workdir=workdir,
-            num_phases=num_phases,
-            num_generations=num_generations,
-            population_size=population_size,
-            budget=config.get("budget", {}),
+            workdir=workdir, num_phases=num_phases, num_generations=num_generations, population_size=population_size
         )
         self._print(start_line(self._view, workdir))
 
-    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
-        self._view.generation_started(
-            phase=phase, generation=generation, num_to_train=num_to_train, num_individuals=num_individuals
-        )
+    def generation_started(self, **event: Any) -> None:
+        self._view.generation_started(**event)
 
     def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         if self._is_quiet():

@@ -5,12 +5,10 @@ People count phases, generations, individuals and epochs from 1.
 
 import collections
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
-from vlga_jax.fitness.status import OK, is_rejection
+from vlga_jax.fitness.status import OK
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.tracking import scores
 
@@ -22,8 +20,7 @@ class RunView:
 
     The time left is the number of trainings to come times the time between recent ones, so parallel training is
     accounted for, and what was replayed from the ledger counts as free. Where the budget will end the search before
-    that, it is the time until then: at the recent seconds an epoch, or what is left of the budget's own seconds, of
-    which those of an earlier process are not known.
+    that, it is the time until then, an epoch taking as long as recent ones.
 
     Attributes:
       phase, generation: the current ones, from 0.
@@ -40,8 +37,11 @@ class RunView:
         self._started = self._last_event = clock()
         # seconds and epochs of each training
         self._paces: collections.deque[tuple[float, int]] = collections.deque(maxlen=_PACE_WINDOW)
-        self._budget_epochs, self._budget_seconds = 0, 0.0  # 0 is no limit
-        self._epochs: dict[str, int] = {}  # that were trained, whenever, by network
+        # Of the budget, as the generation began; None is no limit.
+        self._budget_epochs_left: int | None = None
+        self._budget_seconds_left: float | None = None
+        self._num_epochs_here = 0  # since then, as far as individuals have finished
+        self._generation_started = self._started
         self._num_new: list[int] = []  # not survivors, for each generation after the first of a phase
         self._num_to_train = self._num_trained_here = 0
         self.num_replayed = 0
@@ -51,25 +51,26 @@ class RunView:
         self.best: HistoryRow | None = None
         self.workdir = Path()
 
-    def run_started(
-        self,
-        *,
-        workdir: Path,
-        num_phases: int,
-        num_generations: int,
-        population_size: int,
-        budget: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
+    def run_started(self, *, workdir: Path, num_phases: int, num_generations: int, population_size: int) -> None:
         self.workdir = workdir
-        self._budget_epochs, self._budget_seconds = budget.get("epochs", 0), budget.get("seconds", 0.0)
         self.num_phases, self.num_generations, self.population_size = num_phases, num_generations, population_size
         self._started = self._last_event = self._clock()
 
-    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
+    def generation_started(
+        self,
+        *,
+        phase: int,
+        generation: int,
+        num_to_train: int,
+        num_individuals: int,
+        budget_epochs_left: int | None = None,
+        budget_seconds_left: float | None = None,
+    ) -> None:
         self.phase, self.generation, self.num_individuals = phase, generation, num_individuals
         self._num_to_train = num_to_train
-        self._num_trained_here = self.num_finished = self.num_replayed = 0
-        self._last_event = self._clock()
+        self._num_trained_here = self._num_epochs_here = self.num_finished = self.num_replayed = 0
+        self._budget_epochs_left, self._budget_seconds_left = budget_epochs_left, budget_seconds_left
+        self._generation_started = self._last_event = self._clock()
 
     def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
         now = self._clock()
@@ -77,9 +78,8 @@ class RunView:
             self._paces.append((now - self._last_event, row.epochs))
             self.num_trained += 1
             self._num_trained_here += 1
+            self._num_epochs_here += row.epochs
         self.num_replayed += replayed and row.origin != "survivor"
-        if not is_rejection(row.status):
-            self._epochs[row.network] = row.epochs
         self._last_event = now
         self.num_finished += 1
         self._score(row)
@@ -112,11 +112,11 @@ class RunView:
         seconds, epochs = (sum(column) for column in zip(*self._paces, strict=True))
         pace = seconds / len(self._paces)
         left = trainings_left * pace
-        if self._budget_epochs:
-            left = min(left, (self._budget_epochs - sum(self._epochs.values())) * seconds / epochs)
+        if self._budget_epochs_left is not None:
+            left = min(left, (self._budget_epochs_left - self._num_epochs_here) * seconds / epochs)
         left -= min(self._clock() - self._last_event, pace)
-        if self._budget_seconds:
-            left = min(left, self._budget_seconds - self.elapsed_seconds())
+        if self._budget_seconds_left is not None:
+            left = min(left, self._budget_seconds_left - (self._clock() - self._generation_started))
         return max(0.0, left)
 
     def _trainings_left(self) -> float:

@@ -163,6 +163,8 @@ class Search:
             generation=place.generation,
             num_to_train=self._generations.num_unknown(requests),
             num_individuals=len(proposals),
+            budget_epochs_left=self._generations.epochs_left,
+            budget_seconds_left=self._generations.seconds_left,
         )
         keep = {name for name, twins in waiting.items() if any(twin.may_be_parent for twin in twins)}
         rows: dict[int, HistoryRow] = {}

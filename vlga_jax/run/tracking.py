@@ -53,8 +53,20 @@ class Listener(Protocol):
     ) -> None:
         """A run, new or resumed, begins; `num_phases` is 0 if a stop rule decides."""
 
-    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
-        """A generation was chosen; `num_to_train` of its `num_individuals` have no fitness yet."""
+    def generation_started(
+        self,
+        *,
+        phase: int,
+        generation: int,
+        num_to_train: int,
+        num_individuals: int,
+        budget_epochs_left: int | None = None,
+        budget_seconds_left: float | None = None,
+    ) -> None:
+        """A generation was chosen; `num_to_train` of its `num_individuals` have no fitness yet.
+
+        What is left of the budget is None where that is no limit.
+        """
 
     def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         """One network's fitness training finished an epoch."""
@@ -95,7 +107,16 @@ class NullListener:
     ) -> None:
         pass
 
-    def generation_started(self, *, phase: int, generation: int, num_to_train: int, num_individuals: int) -> None:
+    def generation_started(
+        self,
+        *,
+        phase: int,
+        generation: int,
+        num_to_train: int,
+        num_individuals: int,
+        budget_epochs_left: int | None = None,
+        budget_seconds_left: float | None = None,
+    ) -> None:
         pass
 
     def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
