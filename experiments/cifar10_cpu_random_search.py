@@ -2,8 +2,8 @@
 
     python main.py --config=experiments/cifar10_cpu_random_search.py --workdir=runs/cifar10-cpu-random-search
 
-The rival of `cifar10_cpu.py`: the same space, limits, fitness and final training, and as many seconds for the search as
-that took on the machine of `docs/evidence.md`. Because of those seconds a run on another machine finds something else.
+The rival of `cifar10_cpu.py`: the same space, limits, fitness and final training, and 380 seconds of evaluations, about
+as long as that searched on the machine of `docs/evidence.md`. Another machine evaluates more or fewer networks by then.
 """
 
 from ml_collections import ConfigDict

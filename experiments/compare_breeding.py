@@ -1,4 +1,4 @@
-"""How a generation should follow from the last, at an equal budget, on a little of CIFAR-10, for a CPU.
+"""Ways to make a generation from the last, at an equal budget, on a little of CIFAR-10, for a CPU.
 
 python -m vlga_jax.compare --config=experiments/compare_breeding.py --seeds=8 --workdir=runs/compare_breeding \
   --config.base.data.dir=data/tfds
@@ -22,8 +22,8 @@ WAYS = {
 def get_config() -> ConfigDict:
     """Returns the comparison.
 
-    half_survive is the sources' and `default.py`'s way, drawn_only is a random search for each new block; in the other
-    two the fittest third has all the children.
+    half_survive is the way of `default.py`; drawn_only draws all of a phase at random; in few_parents the fittest
+    third, as it is, has all the children, and in mutated_children each child has one gene redrawn besides.
     """
     config = compare_cifar10_small.get_config()
     config.compare.budget_epochs = 150
