@@ -1,9 +1,10 @@
 """Ways to make a generation from the last, at an equal budget, on a little of CIFAR-10, for a CPU.
 
-python -m vlga_jax.compare --config=experiments/compare_breeding.py --seeds=8 --workdir=runs/compare_breeding \
+python -m vlga_jax.compare --config=experiments/compare_breeding.py --seeds=7 --workdir=runs/compare_breeding \
   --config.base.data.dir=data/tfds
 
-Each way trains some sixteen networks a phase; those that stay, or equal another, are not trained again.
+At most some sixteen networks a phase are new; those that stay, or equal another, are not trained again, so a way whose
+children often equal another gets through more phases.
 """
 
 from ml_collections import ConfigDict
