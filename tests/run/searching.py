@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -47,7 +48,7 @@ class Watcher(NullListener):
     def __init__(self, history: Path) -> None:
         self._history = history
         self.written: list[list[HistoryRow]] = []
-        self.generations: list[dict[str, int]] = []
+        self.generations: list[dict[str, Any]] = []
         self.individuals: list[tuple[HistoryRow, float, bool]] = []
         self.finished: list[list[HistoryRow]] = []
         self.messages: list[str] = []
@@ -55,7 +56,7 @@ class Watcher(NullListener):
     def message(self, *, text: str) -> None:
         self.messages.append(text)
 
-    def generation_started(self, **event: int) -> None:
+    def generation_started(self, **event: Any) -> None:
         self.generations.append(event)
 
     def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
