@@ -20,8 +20,8 @@ class RunView:
 
     The time left is the number of trainings to come times the time between recent ones, so parallel training is
     accounted for, and what was replayed from the ledger counts as free. Where the budget will end the search before
-    that, it is the time until then, an epoch taking as long as recent ones; what a resumed generation had trained before
-    counts from the next generation on.
+    that, it is the time until then, an epoch taking as long as recent ones; what a resumed generation had trained
+    before counts from the next generation on.
 
     Attributes:
       phase, generation: the current ones, from 0.
