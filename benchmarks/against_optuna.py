@@ -31,6 +31,7 @@ from benchmarks.images import choose_images
 from benchmarks.jobs import write_images
 from experiments import compare_optuna, default
 from vlga_jax.checks import InputError
+from vlga_jax.fitness.evaluation import without
 from vlga_jax.run.comparing import parse_comparison, record_from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import RunConfig
@@ -61,12 +62,11 @@ _FIXED: Mapping[str, Sequence[str]] = {
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
 # Fields, off, that results from before do not say.
-_LATER = {
-    "search.child_mutation_rate": 0.0,
-    "space.min_side": 1,
-    "fitness.max_block_flops": 0,
-    "fitness.num_train_examples": 0,
-    "final.clip_norm": 0.0,
+_LATER: Mapping[str, Mapping[str, Any]] = {
+    "search": {"child_mutation_rate": 0.0},
+    "space": {"min_side": 1},
+    "fitness": {"max_block_flops": 0, "num_train_examples": 0},
+    "final": {"clip_norm": 0.0},
 }
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
@@ -153,12 +153,7 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
-    asked = {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
-    for field, off in _LATER.items():
-        group, _, name = field.partition(".")
-        if asked[group].get(name) == off:
-            del asked[group][name]
-    return asked
+    return {group: without(dataclasses.asdict(getattr(config, group)), _LATER.get(group, {})) for group in _ASKED}
 
 
 def require_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
