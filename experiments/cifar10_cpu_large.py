@@ -1,0 +1,18 @@
+"""The whole of CIFAR-10 on a CPU, with networks of twice the size: for an evening rather than a coffee break.
+
+    python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import cifar10_cpu
+
+
+def get_config() -> ConfigDict:
+    """Returns `cifar10_cpu.py` with more channels, twice the operations and 45 epochs of final training."""
+    config = cifar10_cpu.get_config()
+    config.space.channels = (64, 128, 256)
+    config.fitness.max_flops = 420_000_000
+    config.fitness.max_block_flops = 120_000_000
+    config.final.epochs = 45
+    return config
