@@ -32,9 +32,10 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], Any]:
     from vlga_jax.run.laboratory import parse_config  # imports JAX, which takes seconds
     from vlga_jax.run.pipeline import run
 
-    if "compare" in values:
-        groups = ", ".join(values)
-        raise InputError("config", groups, "has the groups of a comparison; run `python -m vlga_jax.compare` with it")
+    for group, name in (("compare", "comparison"), ("ranking", "ranking")):
+        if group in values:
+            remedy = f"has the groups of a {name}; run `python -m vlga_jax.{group}` with it"
+            raise InputError("config", ", ".join(values), remedy)
     config = parse_config(values)
     configuration.configure_backend(config)
     return functools.partial(run, config)

@@ -1,6 +1,6 @@
 """The whole of CIFAR-10 on a CPU, with networks of twice the size: for an evening rather than a coffee break.
 
-    python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large
+python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large
 """
 
 from ml_collections import ConfigDict

@@ -14,8 +14,9 @@ from vlga_jax.config import help_text, read_command_line
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
-COMPARISONS = {path.stem for path in (ROOT / "experiments").glob("compare_*.py")}  # have tests of their own
-EXPERIMENTS = sorted({path.stem for path in (ROOT / "experiments").glob("*.py")} - COMPARISONS - {"__init__"})
+# Comparisons and rankings have tests of their own.
+OTHERS = {path.stem for start in ("compare", "ranking") for path in (ROOT / "experiments").glob(f"{start}_*.py")}
+EXPERIMENTS = sorted({path.stem for path in (ROOT / "experiments").glob("*.py")} - OTHERS - {"__init__"})
 DEFAULT = ROOT / "experiments" / "default.py"
 
 

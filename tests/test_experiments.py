@@ -11,10 +11,14 @@ from vlga_jax import compare
 from vlga_jax.config import read_command_line
 from vlga_jax.run.comparing import parse_comparison
 from vlga_jax.run.laboratory import parse_config
+from vlga_jax.run.ranking import parse_ranking
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPARISONS = sorted(path.stem for path in (ROOT / "experiments").glob("compare_*.py"))
-EXPERIMENTS = sorted({path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", *COMPARISONS})
+RANKINGS = sorted(path.stem for path in (ROOT / "experiments").glob("ranking_*.py"))
+EXPERIMENTS = sorted(
+    {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", *COMPARISONS, *RANKINGS}
+)
 
 
 def commands(start: str) -> list[list[str]]:
@@ -40,9 +44,20 @@ def test_comparison_in_a_document_can_be_parsed(arguments: list[str], monkeypatc
     parse_comparison(read_command_line(["compare", *named], Path()).values)
 
 
+@pytest.mark.parametrize("arguments", commands("python -m vlga_jax.ranking"), ids=" ".join)
+def test_ranking_in_a_document_can_be_parsed(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    parse_ranking(read_command_line(["ranking", *arguments], Path()).values)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_can_be_parsed(name: str) -> None:
     parse_config(importlib.import_module(f"experiments.{name}").get_config().to_dict())
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_ranking_can_be_parsed(name: str) -> None:
+    parse_ranking(importlib.import_module(f"experiments.{name}").get_config().to_dict())
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

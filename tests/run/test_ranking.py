@@ -1,0 +1,114 @@
+"""A ranking of a tiny search on the digits, to the end."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import digits
+from vlga_jax import ranking as program
+from vlga_jax.checks import InputError
+from vlga_jax.run import ranking
+from vlga_jax.run.history import read_csv
+from vlga_jax.run.ranking import parse_ranking, rank
+
+
+def tiny() -> ConfigDict:
+    config = ConfigDict()
+    config.ranking = ConfigDict({"num_seeds": 1, "first_seed": 3})
+    config.base = base = digits.get_config()
+    del base.seed
+    base.tracking.progress = "none"
+    base.space.channels, base.space.kernels, base.space.include_skip = (4, 8), (1, 3), (False,)
+    base.search.population_size, base.search.num_generations, base.search.num_phases = 4, 1, 2
+    base.data.num_train_examples = 100
+    base.fitness.epochs, base.final.epochs = 1, 2
+    base.final.init, base.final.use_all_data = "scratch", False
+    return config
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Counts the final trainings that are begun; the one with the number `interrupted` is not."""
+    counts, train = {"begun": 0, "interrupted": 0}, ranking.train_to_convergence
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        counts["begun"] += 1
+        if counts["begun"] == counts["interrupted"]:
+            raise KeyboardInterrupt
+        return train(*arguments, **named)
+
+    monkeypatch.setattr(ranking, "train_to_convergence", counting)
+    return counts
+
+
+def test_rank_trains_every_network_whole_and_to_its_end_once(tmp_path: Path, trainings: dict[str, int]) -> None:
+    parsed = parse_ranking(tiny().to_dict())
+    networks = rank(parsed, tmp_path / "one")
+    rows = read_csv(tmp_path / "one" / "runs" / "seed-3" / "history.csv")
+    assert [(each.network, each.phase, each.fitness) for each in networks] == list(
+        dict.fromkeys((row.network, row.phase, row.fitness) for row in rows)
+    )
+    assert trainings["begun"] == len(networks) >= 6
+    assert {each.seed for each in networks} == {3}
+    for each in networks:
+        assert each.num_flops > 0 and each.num_parameters > 0
+        assert 20 * each.final_accuracy == pytest.approx(round(20 * each.final_accuracy))  # of 20 images
+        if each.phase == 0:
+            assert each.whole_fitness == each.fitness
+    assert any(each.whole_fitness != each.fitness for each in networks)
+    text = (tmp_path / "one" / "ranking.md").read_text()
+    assert f"{len(networks)} networks in 2 groups" in text
+    assert not any((tmp_path / "one" / "runs" / "seed-3" / "final").iterdir())
+
+    trainings.update(begun=0, interrupted=3)
+    with pytest.raises(KeyboardInterrupt):
+        rank(parsed, tmp_path / "two")
+    assert not (tmp_path / "two" / "ranking.md").exists()
+    assert rank(parsed, tmp_path / "two") == networks
+    assert trainings["begun"] == 3 + len(networks) - 2
+    for name in ("ranking.md", "ranking.csv", "figures/ranking.svg"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_rank_counts_a_failed_final_training_as_the_worst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge(*_: Any, **__: Any) -> None:
+        raise InputError("config.final.learning_rate", 9.0, "final training failed (diverged); give a smaller one")
+
+    monkeypatch.setattr(ranking, "train_to_convergence", diverge)
+    assert {each.final_accuracy for each in rank(parse_ranking(tiny().to_dict()), tmp_path)} == {0.0}
+    assert "final training failed (diverged)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("base.final.use_all_data", True, "config.base.final.use_all_data=True: must be false"),
+        ("base.final.init", "searched", "config.base.final.init='searched': must be scratch"),
+        ("ranking.num_seeds", 0, "config.ranking.num_seeds=0: must be at least 1"),
+        ("base.fitness.epochs", 0, "config.fitness.epochs=0: must be at least 1"),
+    ],
+)
+def test_parse_ranking_bad_value_names_field_and_remedy(field: str, value: Any, told: str) -> None:
+    config = tiny()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError) as error:
+        parse_ranking(config.to_dict())
+    assert told in str(error.value)
+
+
+@pytest.mark.parametrize("group", ["ranking", "base"])
+def test_parse_ranking_without_a_group_says_where_one_is_shown(group: str) -> None:
+    values = tiny().to_dict()
+    del values[group]
+    with pytest.raises(InputError, match="experiments/ranking_cifar10.py shows a ranking"):
+        parse_ranking(values)
+
+
+def test_program_of_an_experiment_exits_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(digits.__file__)
+    assert program.main(["ranking", f"--config={file}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
