@@ -39,7 +39,7 @@ def test_ranks_equal_predictions_say_nothing() -> None:
 def test_write_ranking_averages_over_groups(tmp_path: Path) -> None:
     write_ranking(GROUPS, tmp_path)
     text = (tmp_path / "ranking.md").read_text()
-    assert "8 networks in 2 groups, a phase of a search each, of 4 to 4." in text
+    assert "8 networks in 2 groups, each a phase of a search with 4 of them." in text
     rows = {
         cells[1].strip(): cells[2:-1] for cells in (line.split("|") for line in text.splitlines()) if len(cells) > 4
     }

@@ -136,7 +136,7 @@ def _to_markdown(
     lines = [
         "# Does fitness rank networks as their final training does?",
         "",
-        f"{sum(sizes)} networks in {len(groups)} groups, a phase of a search each, of {min(sizes)} to {max(sizes)}.",
+        f"{sum(sizes)} networks in {len(groups)} groups, each a phase of a search with {_span(sizes)} of them.",
         "",
         "| ranked by | Kendall's tau | first, less the group's mean | best, less first |",
         "|---|---:|---:|---:|",
@@ -156,19 +156,25 @@ def _to_markdown(
     return "\n".join(lines) + "\n"
 
 
+def _span(sizes: Sequence[int]) -> str:
+    low, high = min(sizes), max(sizes)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def _draw(groups: Sequence[Sequence[RankedNetwork]], told: Mapping[str, Sequence[Ranks]]) -> "Figure":
     """Final accuracy against fitness, both less their group's mean, for each of the two fitnesses."""
     names = ("fitness", "whole_fitness")
     side, between, left = 3.0, 0.45, 0.75
     width = left + len(names) * side + between + 0.15
     notes = ["each dot a network; both accuracies less the mean of the networks of its phase"]
-    figure, above = canvas.page_of_words("Final accuracy against fitness", notes, width=width, height=side + 0.9)
+    notes.append(f"n = {len(groups)} phases, with the 95 % bootstrap interval of the mean over them")
+    figure, above = canvas.page_of_words("Final accuracy against fitness", notes, width=width, height=side + 0.6)
     ys = np.concatenate([_centred(group, "final_accuracy") for group in groups])
     for place, name in enumerate(names):
-        axes = canvas.add_axes(figure, left + place * (side + between), above + 0.25, side, side)
+        axes = canvas.add_axes(figure, left + place * (side + between), above, side, side)
         _draw_dots(axes, np.concatenate([_centred(group, name) for group in groups]), ys)
-        tau = bootstrap_mean([each.tau for each in told[name]])
-        axes.set_title(f"tau {interval_words(tau, sign=True)}", fontsize=canvas.FONT_SIZE)
+        tau, low, high = bootstrap_mean([each.tau for each in told[name]])
+        axes.set_title(f"Kendall's tau {tau:.2f} [{low:.2f}, {high:.2f}]", fontsize=canvas.FONT_SIZE)
         axes.set_xlabel(PREDICTORS[name])
         if place:
             axes.set_yticklabels([])
@@ -185,4 +191,5 @@ def _centred(group: Sequence[RankedNetwork], name: str) -> Float[np.ndarray, " n
 def _draw_dots(axes: "Axes", xs: Float[np.ndarray, " networks"], ys: Float[np.ndarray, " networks"]) -> None:
     for line in (axes.axhline, axes.axvline):
         line(0.0, color=canvas.GRID, linewidth=0.8, zorder=1)
+    axes.locator_params(nbins=6)
     axes.scatter(xs, ys, s=18, color=canvas.BLUE, alpha=0.7, linewidth=0, zorder=2)
