@@ -1,6 +1,5 @@
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +11,7 @@ from vlga_jax.checks import parse
 from vlga_jax.fitness import evaluation
 from vlga_jax.fitness.evaluation import FitnessConfig, Limits, Request, digest_of, request_from_json
 from vlga_jax.network import onednn
-from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import BlockSpec
-from vlga_jax.processor import num_threads, processor
 from vlga_jax.run.finish import FinalConfig
 
 
@@ -197,55 +194,3 @@ def test_request_with_a_limit_of_blocks_names_it_and_counts_the_costliest(make_r
     heir = make_request(heir_of=make_request(), limits={"max_block_flops": 2880})  # its own block is on 3x3 pixels
     assert heir.rejection() is None
     assert dataclasses.replace(heir, limits=limited.limits).rejection() is not None
-
-
-def test_environment_of_other_features_differs() -> None:
-    cached, recomputed = (
-        json.loads(evaluation.environment(name, "tuned", deterministic=True)) for name in ("cached", "recomputed")
-    )
-    assert cached == {**recomputed, "features": "cached"}
-    assert cached["backend"] == jax.default_backend()
-    assert cached["versions"]["jax"] == jax.__version__
-    assert set(cached["versions"]) == {"jax", "jaxlib", "flax", "optax"}
-    assert cached["device"] == processor(), "a CPU's device_kind says nothing"
-    assert cached["threads"] == num_threads(), "bits depend on them"
-
-
-def test_environment_on_a_cpu_does_not_depend_on_gpu_kernels() -> None:
-    environments = [evaluation.environment("cached", "tuned", deterministic=value) for value in (True, False)]
-    assert environments[0] == environments[1]
-
-
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        ("", None),
-        ("--xla_gpu_autotune_level=0 --xla_dump_to=here", None),
-        ("--xla_gpu_autotune_level=0 --xla_b=2  --xla_cpu_a=1", {"--xla_b": "2", "--xla_cpu_a": "1"}),
-        ("--xla_cpu_a=1 --xla_cpu_a=2", {"--xla_cpu_a": "2"}),
-    ],
-)
-def test_environment_names_the_xla_flags_that_a_cpu_heeds(
-    given: str, named: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XLA_FLAGS", given)
-    assert json.loads(evaluation.environment("cached", "tuned", deterministic=True)).get("xla_flags") == named
-
-
-def test_environment_names_what_computes_tuned_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    def named(layers: str) -> str | None:
-        return json.loads(evaluation.environment("cached", layers, deterministic=True)).get("onednn")
-
-    assert named("plain") is None
-    assert named("tuned") == (onednn.version() or None)
-    monkeypatch.setattr(onednn, "version", lambda: "other")
-    assert named("tuned") == "other"
-    monkeypatch.setattr(onednn, "version", lambda: "")
-    assert named("tuned") is None
-
-
-def test_environment_names_the_layers_and_their_revision() -> None:
-    names = [
-        json.loads(evaluation.environment("cached", name, deterministic=True))["layers"] for name in ("tuned", "plain")
-    ]
-    assert names == [f"tuned-{LAYERS_REVISION}", f"plain-{LAYERS_REVISION}"]

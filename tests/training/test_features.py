@@ -184,7 +184,11 @@ def test_features_lie_on_the_device_where_there_is_room(
 
 
 def test_features_of_a_device_that_others_fill_lie_on_the_host(
-    room: Any, recomputed: PhaseData, variables: Any, monkeypatch: pytest.MonkeyPatch
+    room: Any,
+    recomputed: PhaseData,
+    variables: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def full(*_: Any) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
@@ -194,6 +198,7 @@ def test_features_of_a_device_that_others_fill_lie_on_the_host(
     found = PrefixFeatures(IMAGES, build_evaluation).of("child", "parent", CHILD, variables, 1)
     assert isinstance(found.train.inputs, np.ndarray)
     np.testing.assert_array_equal(found.train.inputs, recomputed.train.inputs)
+    assert "stay on the host (RESOURCE_EXHAUSTED" in caplog.text
 
 
 def test_features_on_the_device_are_not_copied_there_again(room: Any, variables: Any) -> None:

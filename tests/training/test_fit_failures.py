@@ -22,7 +22,7 @@ from tests.training.fitting import (
 from vlga_jax.network.spec import BlockSpec, ConvSpec
 from vlga_jax.training import memory
 from vlga_jax.training.examples import Examples
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
 from vlga_jax.training.fit import run_epochs
 from vlga_jax.training.programs import Plan, Programs, build
 
@@ -89,15 +89,23 @@ def test_build_with_activations_beyond_memory_is_out_of_memory(monkeypatch: pyte
 
 def test_out_of_memory_of_jax_and_of_the_host_become_failures() -> None:
     for allocate in (lambda: jnp.zeros(1 << 46).block_until_ready(), lambda: bytearray(1 << 60)):
-        with pytest.raises(TrainingFailure) as failure, out_of_memory_is_failure():
+        with pytest.raises(TrainingFailure) as failure, failures_of_the_network():
             allocate()
         assert failure.value.status == "out_of_memory"
         assert failure.value.reason
 
 
+def test_a_convolution_without_an_algorithm_is_a_failure_of_its_network() -> None:
+    # As XLA says it: TensorFlow 2.21 with cuDNN 9.3 of a convolution with a bias, github.com/calad0i/HGQ2/issues/14.
+    words = "INTERNAL: Autotuner could not find any supported configs for HLO: %cudnn-conv-bias-activation.6 = ..."
+    with pytest.raises(TrainingFailure) as failure, failures_of_the_network():
+        raise jax.errors.JaxRuntimeError(words)
+    assert (failure.value.status, failure.value.reason) == ("not_compiled", words)
+
+
 @pytest.mark.parametrize("error", [ValueError("wrong"), jax.errors.JaxRuntimeError("INTERNAL: wrong")])
 def test_any_other_error_passes(error: Exception) -> None:
-    with pytest.raises(type(error), match="wrong"), out_of_memory_is_failure():
+    with pytest.raises(type(error), match="wrong"), failures_of_the_network():
         raise error
 
 

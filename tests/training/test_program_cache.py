@@ -1,7 +1,9 @@
 import contextlib
 import dataclasses
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +109,23 @@ def test_what_cannot_be_compiled_is_a_failure_each_time(programs: ProgramCache, 
     for _ in range(2):
         with pytest.raises(TrainingFailure, match="evaluate too large"):
             programs.evaluation(OTHERS[2])
+
+
+def test_a_failure_keeps_nothing_of_whoever_was_told_of_it(programs: ProgramCache, built: list[str]) -> None:
+    class Features:
+        """What a phase trains on."""
+
+    def train(features: Features) -> None:
+        assert features is not None
+        programs.training(OTHERS[1])
+
+    features = Features()
+    there = weakref.ref(features)
+    with pytest.raises(TrainingFailure):
+        train(features)
+    del features
+    gc.collect()
+    assert there() is None
 
 
 def test_the_oldest_trainings_make_room_and_those_asked_for_again_stay(

@@ -8,9 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -18,10 +16,7 @@ import jax.numpy as jnp
 
 from vlga_jax.checks import knob
 from vlga_jax.fitness.status import too_many
-from vlga_jax.network import onednn
-from vlga_jax.network.modules import LAYERS_REVISION
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters, from_json
-from vlga_jax.processor import num_threads, processor
 from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
@@ -29,7 +24,6 @@ WORST_FITNESS = 0.0
 # Fields that recipes and limits did not always have. They are left out where they are off, so that old ledgers count.
 _LATER = {"cutout": 0, "ema_decay": 0.0, "clip_norm": 0.0}
 _LATER_LIMITS = {"max_block_flops": 0}
-_XLA_PLACES = ("--xla_dump_", "--xla_gpu_dump_", "--xla_gpu_cuda_data_dir")  # that decide no bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +170,7 @@ class Evaluation:
 
     Attributes:
       digest: of the request.
-      status: ok; or diverged, out_of_memory, out_of_time, too_many_parameters, too_many_flops,
+      status: ok; or diverged, out_of_memory, out_of_time, not_compiled, too_many_parameters, too_many_flops,
         too_many_block_flops.
       fitness: validation accuracy in [0, 1]; the worst, 0, unless ok.
       reason: one line, empty if ok.
@@ -241,37 +235,3 @@ def key_of(digest: str) -> PRNGKeyArray:
     """Returns the root key of a training: the first 64 bits of its digest."""
     words = [int(digest[start : start + 8], 16) for start in (0, 8)]
     return jax.random.wrap_key_data(jnp.array(words, jnp.uint32), impl="threefry2x32")
-
-
-def environment(features: str, layers: str, *, deterministic: bool) -> str:
-    """Returns what the bits of a result depend on besides its request, as canonical JSON.
-
-    Of XLA's flags those count that this backend heeds and that name no place to write to or read from.
-
-    Args:
-      features: cached or recomputed.
-      layers: tuned or plain.
-      deterministic: whether GPU kernels are chosen for the same bits every time; says nothing on a CPU.
-    """
-    device = jax.local_devices()[0]
-    on_cpu = device.platform == "cpu"
-    xla_flags = _xla_flags("--xla_gpu_" if on_cpu else "--xla_cpu_")
-    return canonical_json(
-        {
-            "backend": device.platform,
-            "layers": f"{layers}-{LAYERS_REVISION}",
-            "device": processor() if on_cpu else device.device_kind,
-            "deterministic": on_cpu or deterministic,
-            "features": features,
-            **({"threads": num_threads()} if on_cpu else {}),
-            **({"onednn": onednn.version()} if on_cpu and layers == "tuned" and onednn.available() else {}),
-            **({"xla_flags": xla_flags} if xla_flags else {}),
-            "versions": {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")},
-        }
-    )
-
-
-def _xla_flags(unheeded: str) -> dict[str, str]:
-    """Values of the XLA flags that decide bits and do not begin with `unheeded`; the last of a name counts."""
-    given = dict(flag.partition("=")[::2] for flag in os.environ.get("XLA_FLAGS", "").split())
-    return {name: value for name, value in given.items() if not name.startswith((unheeded, *_XLA_PLACES))}

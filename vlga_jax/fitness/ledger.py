@@ -3,7 +3,7 @@
 Schema, version 2 (`PRAGMA user_version`):
 
     evaluations(
-      digest TEXT, environment TEXT,   -- primary key together; see evaluation.digest_of, evaluation.environment
+      digest TEXT, environment TEXT,   -- primary key together; see evaluation.digest_of, environment.environment
       request TEXT,                    -- canonical JSON, from which the training can be repeated
       status TEXT, fitness REAL, reason TEXT,
       losses TEXT,                     -- JSON, mean loss of each whole epoch

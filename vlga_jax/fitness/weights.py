@@ -33,8 +33,8 @@ class WeightStore:
 
     Args:
       directory: made if missing.
-      environment: what weights depend on besides their request, see `evaluation.environment`. Those left by another, or
-        by several, are deleted when weights are first asked for or written; None is content with all.
+      environment: what weights depend on besides their request, see `environment.py`. Those left by another, or by
+        several, are deleted when weights are first asked for or written; None is content with all.
     """
 
     def __init__(self, directory: Path, environment: str | None = None):

@@ -11,7 +11,8 @@ from typing import Any
 from vlga_jax import evolution
 from vlga_jax.checks import InputError, knob, parse
 from vlga_jax.evolution.strategy import Proposal, Strategy, StrategyConfig
-from vlga_jax.fitness.evaluation import FitnessConfig, Request, environment
+from vlga_jax.fitness.environment import environment
+from vlga_jax.fitness.evaluation import FitnessConfig, Request
 from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.fitness.executors.local import LocalExecutor
 from vlga_jax.fitness.generation import BudgetConfig, Generations

@@ -7,20 +7,33 @@ import jax
 
 
 class TrainingFailure(Exception):
-    """A network that cannot be trained as asked: `status` is diverged, out_of_memory or out_of_time."""
+    """A network that cannot be trained as asked: `status` is diverged, out_of_memory, out_of_time or not_compiled."""
 
     def __init__(self, status: str, reason: str):
         self.status, self.reason = status, reason
         super().__init__(f"{status}: {reason}")
 
 
+# Of XLA, where cuDNN has no algorithm for a convolution that gives the same bits every time. So it is for this network
+# whenever it is compiled; what else a compiler may say can be of the moment, and is no fitness.
+_NO_ALGORITHM = "supported configs"
+
+
 @contextlib.contextmanager
-def out_of_memory_is_failure() -> Iterator[None]:
-    """Within it, running out of memory raises `TrainingFailure`; every other error passes."""
+def failures_of_the_network() -> Iterator[None]:
+    """Within it, running out of memory, or a convolution without an algorithm, raises `TrainingFailure`.
+
+    Every other error passes.
+    """
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            reason = str(error) or type(error).__name__  # the interpreter's own MemoryError says nothing
-            raise TrainingFailure("out_of_memory", reason.splitlines()[0][:200]) from error
-        raise
+        words = str(error)
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in words:
+            status = "out_of_memory"
+        elif _NO_ALGORITHM in words:
+            status = "not_compiled"
+        else:
+            raise
+        reason = words or type(error).__name__  # the interpreter's own MemoryError says nothing
+        raise TrainingFailure(status, reason.splitlines()[0][:200]) from error

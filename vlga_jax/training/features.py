@@ -8,6 +8,7 @@ features do not depend on its batch.
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -65,12 +66,16 @@ def _bytes_of(data: PhaseData) -> int:
 
 @contextlib.contextmanager
 def _others_may_use_the_device() -> Iterator[None]:
-    """Within it, running out of memory ends the block and nothing else: what should lie there lies on the host."""
+    """Within it, running out of memory ends the block, with a warning: what should lie there lies on the host."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        logging.getLogger(__name__).warning(
+            "training is slower, with other rounding: its inputs should fit on the device and stay on the host (%s)",
+            str(error).splitlines()[0][:200],
+        )
 
 
 class PrefixFeatures:

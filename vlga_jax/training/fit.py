@@ -12,7 +12,7 @@ import numpy as np
 from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training.examples import Examples
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
 from vlga_jax.training.programs import Plan, Programs, epoch_order
 from vlga_jax.training.step import Batch, TrainState, learnt
 
@@ -63,12 +63,12 @@ def run_epochs(
     """
     key_order, key_step = stream(key, "order"), stream(key, "step")
     packing = plan.packing
-    with out_of_memory_is_failure():
+    with failures_of_the_network():
         state = jax.tree.map(_copied_to_device, state if packing is None else packing.packed(state))
     for epoch in range(first_epoch, plan.recipe.epochs if last_epoch is None else last_epoch):
         order = epoch_order(stream(key_order, "epoch", epoch), len(train), plan.num_steps, plan.batch_size)
         state = state._replace(loss_sum=_copied_to_device(np.zeros((), np.float32)))
-        with out_of_memory_is_failure():
+        with failures_of_the_network():
             if plan.whole_epochs:
                 state = programs.train(state, Batch(train.inputs, train.labels), order, key_step)
             else:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from vlga_jax.processor import num_threads
+from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.programs import Plan, build_evaluation, build_training
 
 # Jit caches are bounded by entries, not bytes, so programs must be let go.
@@ -30,8 +31,19 @@ def default_threads() -> int:
 
 
 class _Compiled(NamedTuple):
+    """A program, or why there is none.
+
+    In words, because an exception kept here would keep what the frames hold that it passes through: a phase's features.
+    """
+
     program: Any
     seconds: float
+    failure: tuple[str, str] | None = None  # status and reason
+
+    def get(self) -> Any:
+        if self.failure is not None:
+            raise TrainingFailure(*self.failure)
+        return self.program
 
 
 _Jobs = collections.OrderedDict[Any, "Future[_Compiled]"]
@@ -64,15 +76,15 @@ class ProgramCache:
         """Returns a plan's `Programs.train` as soon as it is there.
 
         Raises:
-          TrainingFailure: it needs more memory than there is.
+          TrainingFailure: it needs more memory than there is, or the compiler knows no way to run it.
         """
-        return self._training(plan).result().program
+        return self._training(plan).result().get()
 
     def evaluation(self, plan: Plan) -> Any:
         """Returns a plan's `Programs.evaluate`: that of a training that has the same one, if it is still there.
 
         Raises:
-          TrainingFailure: it needs more memory than there is.
+          TrainingFailure: as for the training.
         """
         name = plan.of_evaluation
         if name not in self._evaluations:  # compiled here, not behind what the threads have still to do
@@ -80,7 +92,7 @@ class ProgramCache:
             job.set_result(_timed(build_evaluation, plan))
             self._charged.add(job)
             self._evaluations[name] = job
-        return self._submit(self._evaluations, name, build_evaluation, plan).result().program
+        return self._submit(self._evaluations, name, build_evaluation, plan).result().get()
 
     def charge(self, plan: Plan) -> float:
         """Returns the seconds that a plan's programs took to compile, but 0 for those that others were told of.
@@ -116,4 +128,8 @@ class ProgramCache:
 
 def _timed(build: Callable[[Plan], Any], plan: Plan) -> _Compiled:
     started = time.perf_counter()
-    return _Compiled(build(plan), time.perf_counter() - started)
+    try:
+        program, failure = build(plan), None
+    except TrainingFailure as error:
+        program, failure = None, (error.status, error.reason)
+    return _Compiled(program, time.perf_counter() - started, failure)

@@ -16,7 +16,7 @@ from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
 from vlga_jax.training.inference import EVAL_BATCH_SIZE, make_eval_step, padded_length
 from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
@@ -157,9 +157,9 @@ def build_training(plan: Plan) -> Any:
     """Returns `Programs.train`, compiled ahead of time; may run in a thread.
 
     Raises:
-      TrainingFailure: it, or the state alone, needs more memory than there is.
+      TrainingFailure: it, or the state alone, needs more memory than there is, or the compiler knows no way to run it.
     """
-    with out_of_memory_is_failure():
+    with failures_of_the_network():
         train = _lower_training(plan).compile(compiler.options(plan.layers))
         num_bytes = memory.program_bytes(train)
         if plan.packing is not None:
@@ -176,9 +176,9 @@ def build_evaluation(plan: Plan) -> Any:
     """Returns `Programs.evaluate`, compiled ahead of time; may run in a thread.
 
     Raises:
-      TrainingFailure: it needs more memory than there is.
+      TrainingFailure: it needs more memory than there is, or the compiler knows no way to run it.
     """
-    with out_of_memory_is_failure():
+    with failures_of_the_network():
         evaluate = _lower_evaluation(plan).compile(compiler.options(plan.layers))
         _require(memory.program_bytes(evaluate), "its evaluation needs")
     return evaluate

@@ -19,7 +19,7 @@ from vlga_jax.network import transfer
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
-from vlga_jax.training.failure import TrainingFailure, out_of_memory_is_failure
+from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
 from vlga_jax.training.features import (
     PhaseData,
     PrefixFeatures,
@@ -218,7 +218,7 @@ class LocalExecutor:
                 programs = Programs(self._programs.training(plan), None)
             limit = request.limits.max_seconds if limit_time else 0
             key = stream(key_of(request.trajectory), "train")
-            with self._timed("training"), out_of_memory_is_failure():
+            with self._timed("training"), failures_of_the_network():
                 if paused is not None:
                     state = paused.state
                 else:
@@ -245,7 +245,7 @@ class LocalExecutor:
                     programs = dataclasses.replace(programs, evaluate=self._programs.evaluation(plan))
             finally:
                 started = time.perf_counter() - train_seconds  # waiting is no training
-            with self._timed("training"), out_of_memory_is_failure():
+            with self._timed("training"), failures_of_the_network():
                 fitness = count_correct(programs, state, data.validation) / len(data.validation)
                 variables = _whole(request, plan, ancestor, learnt(state))
                 require_finite(variables)
