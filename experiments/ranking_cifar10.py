@@ -10,9 +10,9 @@ from experiments import cifar10_cpu
 
 
 def get_config() -> ConfigDict:
-    """Returns the ranking: four phases of ten drawn blocks a seed, no rungs, twelve epochs of final training.
+    """Returns the ranking: four phases of at most ten drawn blocks a seed, no rungs, twelve epochs of final training.
 
-    Fitness as in `cifar10_cpu.py`, on 6,000 images, in networks of a quarter of its operations. 3,000 images validate,
+    Fitness as in `cifar10_cpu.py`, on 6,000 images, in blocks of half its operations at most. 3,000 images validate,
     so that an accuracy of 0.7 is known to 0.008 (one standard error).
     """
     config = ConfigDict()

@@ -22,6 +22,7 @@ WINGS = (
     "run",
     "config",
     "compare",
+    "ranking",
 )
 """A wing imports itself, those before it and `__version__`; `vlga_jax/__init__.py` imports any."""
 OUTSIDE = ("main", "experiments", "benchmarks", "tests")

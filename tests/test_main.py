@@ -100,10 +100,16 @@ def test_main_of_a_bad_argument_refuses_it_and_leaves_nothing(
     assert list(Path().iterdir()) == []
 
 
-def test_main_of_a_comparison_names_the_command_for_it(refuse: Refuse) -> None:
-    line = refuse(f"--config={ROOT / 'experiments' / 'compare_digits.py'}")
-    assert line.startswith("config='base, compare, strategies': ")
-    assert line.endswith("run `python -m vlga_jax.compare` with it")
+@pytest.mark.parametrize(
+    ("experiment", "groups", "program"),
+    [("compare_digits", "base, compare, strategies", "compare"), ("ranking_cifar10", "base, ranking", "ranking")],
+)
+def test_main_of_another_programs_experiment_names_the_command_for_it(
+    experiment: str, groups: str, program: str, refuse: Refuse
+) -> None:
+    line = refuse(f"--config={ROOT / 'experiments' / experiment}.py")
+    assert line.startswith(f"config='{groups}': ")
+    assert line.endswith(f"run `python -m vlga_jax.{program}` with it")
 
 
 @pytest.mark.parametrize(("workdir", "left"), [([], []), (["--workdir=mine"], ["mine"])])

@@ -2,10 +2,10 @@
 
     python -m vlga_jax.ranking --config=experiments/ranking_cifar10.py --workdir=runs/ranking --config.base.data.dir=DIR
 
-Searches, then trains every network that a search judged, each whole and from fresh weights: once as a fitness does, and
-once to the end, as a winner. Any field can be overridden, as in --config.ranking.num_seeds=3. The same command
-continues an interrupted one. It leaves ranking.md, ranking.csv and figures/ in the workdir, and does not use the test
-images.
+Searches, then trains every network that has a fitness, all its blocks and from fresh weights: once for as many epochs
+as a fitness takes, and twice to the end, as a winner. Any field can be overridden, as in --config.ranking.num_seeds=3.
+The same command continues an interrupted one. It leaves ranking.md, ranking.csv and figures/ in the workdir, and does
+not use the test images.
 """
 
 import sys

@@ -217,6 +217,19 @@ def test_evaluate_of_a_failure_records_it_and_goes_on(open_bench: Any, make_requ
     )
 
 
+def test_evaluate_of_what_the_compiler_refused_is_asked_again_by_the_next_process(
+    open_bench: Any, make_request: Any
+) -> None:
+    requests = requests_of(make_request, 2)
+    (failed, _), _ = open_bench(TableExecutor({0: "not_compiled", 1: 0.5})).evaluate(requests)
+    assert (failed.status, failed.fitness) == ("not_compiled", 0.0)
+    again = open_bench(TableExecutor({0: 0.75}))
+    assert [(evaluation.fitness, known) for evaluation, known in again.evaluate(requests)] == [
+        (0.75, False),
+        (0.5, True),
+    ]
+
+
 @pytest.mark.parametrize("error", [TypeError("a bug"), RuntimeError("INTERNAL: a bug")])
 def test_evaluate_with_a_programming_error_propagates_and_records_nothing_for_it(
     open_bench: Any, make_request: Any, error: Exception

@@ -22,6 +22,7 @@ from vlga_jax.run import checkpoints, finish
 from vlga_jax.run.finish import Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
 from vlga_jax.training.examples import Examples
+from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.features import PhaseData
 from vlga_jax.training.fit import EpochEnd, run_epochs
 
@@ -239,6 +240,17 @@ def test_train_to_convergence_that_diverges_at_once_names_the_learning_rate(tmp_
         train_to_convergence(final, NOISE, searched, tmp_path, NullListener())
     assert error.value.field == "config.final.learning_rate"
     assert "\n" not in str(error.value)
+
+
+def test_train_to_convergence_that_the_compiler_refuses_says_what_may_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise TrainingFailure("not_compiled", "could not find any supported configs")
+
+    monkeypatch.setattr(finish, "build", refuse)
+    with pytest.raises(InputError, match=r"config\.final\.precision=.*cuDNN.*config\.fitness\.deterministic=false"):
+        train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
 
 
 def test_train_to_convergence_that_diverges_later_keeps_the_best_so_far(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import digits
+from experiments import default, digits
 from vlga_jax import ranking as program
 from vlga_jax.checks import InputError
 from vlga_jax.run import ranking
@@ -23,7 +23,7 @@ def tiny() -> ConfigDict:
     base.space.channels, base.space.kernels, base.space.include_skip = (4, 8), (1, 3), (False,)
     base.search.population_size, base.search.num_generations, base.search.num_phases = 4, 1, 2
     base.data.num_train_examples = 100
-    base.fitness.epochs, base.final.epochs = 1, 2
+    base.fitness.epochs, base.final.epochs = 2, 2
     base.final.init, base.final.use_all_data = "scratch", False
     return config
 
@@ -50,7 +50,7 @@ def test_rank_trains_every_network_whole_and_to_its_end_once(tmp_path: Path, tra
     assert [(each.network, each.phase, each.fitness) for each in networks] == list(
         dict.fromkeys((row.network, row.phase, row.fitness) for row in rows)
     )
-    assert trainings["begun"] == len(networks) >= 6
+    assert trainings["begun"] == 2 * len(networks) >= 12
     assert {each.seed for each in networks} == {3}
     for each in networks:
         assert each.num_flops > 0 and each.num_parameters > 0
@@ -60,34 +60,60 @@ def test_rank_trains_every_network_whole_and_to_its_end_once(tmp_path: Path, tra
     assert any(each.whole_fitness != each.fitness for each in networks)
     text = (tmp_path / "one" / "ranking.md").read_text()
     assert f"{len(networks)} networks in 2 groups" in text
-    assert not any((tmp_path / "one" / "runs" / "seed-3" / "final").iterdir())
+    assert not (tmp_path / "one" / "runs" / "seed-3" / "final").exists()
+    assert any(each.second_accuracy != each.final_accuracy for each in networks)
 
-    trainings.update(begun=0, interrupted=3)
+    trainings.update(begun=0, interrupted=4)
     with pytest.raises(KeyboardInterrupt):
         rank(parsed, tmp_path / "two")
     assert not (tmp_path / "two" / "ranking.md").exists()
     assert rank(parsed, tmp_path / "two") == networks
-    assert trainings["begun"] == 3 + len(networks) - 2
+    assert trainings["begun"] == 4 + 2 * len(networks) - 3
     for name in ("ranking.md", "ranking.csv", "figures/ranking.svg"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
-def test_rank_counts_a_failed_final_training_as_the_worst(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_rank_leaves_out_networks_whose_final_training_fails_and_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trainings: dict[str, int]
 ) -> None:
-    def diverge(*_: Any, **__: Any) -> None:
-        raise InputError("config.final.learning_rate", 9.0, "final training failed (diverged); give a smaller one")
+    train = ranking.train_to_convergence
+
+    def diverge(*arguments: Any, **named: Any) -> Any:
+        if trainings["begun"] == 2:  # the second network
+            trainings["begun"] += 1
+            raise InputError("config.final.learning_rate", 9.0, "final training failed (diverged); give a smaller one")
+        return train(*arguments, **named)
 
     monkeypatch.setattr(ranking, "train_to_convergence", diverge)
-    assert {each.final_accuracy for each in rank(parse_ranking(tiny().to_dict()), tmp_path)} == {0.0}
-    assert "final training failed (diverged)" in capsys.readouterr().out
+    parsed = parse_ranking(tiny().to_dict())
+    some = rank(parsed, tmp_path)
+    told = next(line for line in capsys.readouterr().out.splitlines() if "not ranked" in line)
+    assert "network 2/" in told and told.endswith("final training failed (diverged); give a smaller one")
+    assert "and 1 that failed" in (tmp_path / "ranking.md").read_text()
+    monkeypatch.setattr(ranking, "train_to_convergence", train)
+    trainings["begun"] = 0
+    every = rank(parsed, tmp_path)
+    assert trainings["begun"] == 2
+    assert [each for place, each in enumerate(every) if place != 1] == some
+
+
+def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
+    tmp_path: Path, trainings: dict[str, int]
+) -> None:
+    config = tiny()
+    config.base.search.population_size = 2
+    with pytest.raises(InputError, match="no phase has 3 networks with a fitness"):
+        rank(parse_ranking(config.to_dict()), tmp_path)
+    assert trainings["begun"] == 0
 
 
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        ("base.final.use_all_data", True, "config.base.final.use_all_data=True: must be false"),
-        ("base.final.init", "searched", "config.base.final.init='searched': must be scratch"),
+        ("base.final.use_all_data", True, "config.base.final.use_all_data=True: must be False in a ranking"),
+        ("base.final.init", "searched", "config.base.final.init='searched': must be 'scratch' in a ranking"),
+        ("base.stopping.rungs", (1,), "config.base.stopping.rungs=(1,): must be () in a ranking"),
+        ("base.search.fine_tuning_rate", 0.5, "config.base.search.fine_tuning_rate=0.5: must be 0.0 in a ranking"),
         ("ranking.num_seeds", 0, "config.ranking.num_seeds=0: must be at least 1"),
         ("base.fitness.epochs", 0, "config.fitness.epochs=0: must be at least 1"),
     ],
@@ -98,6 +124,13 @@ def test_parse_ranking_bad_value_names_field_and_remedy(field: str, value: Any, 
     with pytest.raises(InputError) as error:
         parse_ranking(config.to_dict())
     assert told in str(error.value)
+
+
+def test_parse_ranking_of_another_strategy_names_it() -> None:
+    config = tiny()
+    config.base.search = default.random_search()
+    with pytest.raises(InputError, match="config.base.search.strategy='random_search': must be 'vlga'"):
+        parse_ranking(config.to_dict())
 
 
 @pytest.mark.parametrize("group", ["ranking", "base"])

@@ -8,13 +8,15 @@ from vlga_jax.fitness.executors.local import Ancestor, LocalExecutor
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.fitness.weights import WeightStore
 from vlga_jax.network.transfer import Variables
+from vlga_jax.training.failure import NOT_COMPILED
 
 
 class Evaluator:
     """One run's way to fitness values.
 
     Args:
-      ledger: asked first; every new evaluation is committed to it before anything depends on it.
+      ledger: asked first; every new evaluation is committed to it before anything depends on it, but for those that the
+        compiler refused.
       weights: of each phase's best, and of those that others may inherit from.
       executor: trains.
     """
@@ -59,7 +61,8 @@ class Evaluator:
                     superseded = saved
                 keep_from, saved = evaluation.fitness, digest
                 self._remembered["fittest"] = Ancestor(request, trained.variables)
-            self.ledger.record(request, evaluation)
+            if evaluation.status != NOT_COMPILED:  # the next process may have what is missing
+                self.ledger.record(request, evaluation)
             if superseded is not None:
                 self.weights.drop(superseded)
             yield evaluation, False

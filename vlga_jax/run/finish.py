@@ -17,7 +17,7 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.transfer import Variables
 from vlga_jax.run.tracking import Listener
 from vlga_jax.training.examples import Examples
-from vlga_jax.training.failure import TrainingFailure
+from vlga_jax.training.failure import NOT_COMPILED, TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.programs import Plan, build
@@ -166,7 +166,7 @@ def train_to_convergence(
       layers: tuned or plain.
 
     Raises:
-      InputError: the first epoch failed already: it diverged, or memory ran out.
+      InputError: the first epoch failed already: it diverged, memory ran out, or the compiler refused it.
     """
     config, network = final.config, final.request.network
     if config.use_all_data:
@@ -222,14 +222,21 @@ def train_to_convergence(
             started = time.perf_counter()
     except TrainingFailure as error:
         if progress.best_epoch < 0:
-            field = "config.final.learning_rate" if error.status == "diverged" else "config.final.batch_size"
-            value = getattr(config, field.rsplit(".", 1)[1])
-            raise InputError(field, value, f"final training failed ({error.reason}); give a smaller one") from error
+            raise _first_epoch_failed(error, config) from error
         failure = error.reason
         listener.message(text=f"final training ended early: {failure}; the best epoch's weights are kept")
     finally:
         store.close()
     return Converged(best, progress, len(images.train) / statistics.median(seconds) if seconds else None, failure)
+
+
+def _first_epoch_failed(error: TrainingFailure, config: FinalConfig) -> InputError:
+    why = f"final training failed ({error.reason})"
+    if error.status == NOT_COMPILED:
+        remedy = "cuDNN may be too old, or be missing a library; or search with config.fitness.deterministic=false"
+        return InputError("config.final.precision", config.precision, f"{why}; {remedy}")
+    field = "learning_rate" if error.status == "diverged" else "batch_size"
+    return InputError(f"config.final.{field}", getattr(config, field), f"{why}; give a smaller one")
 
 
 def _joined(first: Examples, second: Examples) -> Examples:

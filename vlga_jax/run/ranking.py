@@ -1,6 +1,6 @@
-"""Whether fitness ranks networks as their final training does: all that a search judged are trained to their end.
+"""Whether fitness ranks networks as their final training does: those of a search are all trained to their end.
 
-A ranking is resumed like a run: what the ledger knows is not trained again, nor is a final training that was noted.
+A ranking is resumed like a run: what the ledger knows is not trained again.
 """
 
 import dataclasses
@@ -8,23 +8,33 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vlga_jax.checks import InputError, knob, parse
-from vlga_jax.fitness.evaluation import Request
+from vlga_jax.fitness.evaluation import Request, digest_of
 from vlga_jax.fitness.status import OK
 from vlga_jax.network.spec import count_flops, count_parameters
 from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.finish import FinalRequest, train_to_convergence, validation_accuracy
-from vlga_jax.run.history import HistoryRow, write_atomically
+from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
-from vlga_jax.run.report.ranking import RankedNetwork, write_ranking
+from vlga_jax.run.report.ranking import LEAST, RankedNetwork, write_ranking
+from vlga_jax.run.search import SearchResult
 from vlga_jax.run.tracking import NullListener
 
-_FINALS = "finals.json"
-_WORST = 0.0  # accuracy of a network whose final training fails, as of one whose fitness fails
+# Of a search in which networks compare: all of a phase, each with a fitness of its own after the same training.
+_WANTED: Mapping[str, Any] = {
+    "search.strategy": "vlga",
+    "search.fine_tuning_rate": 0.0,
+    "stopping.rungs": (),
+    "stopping.reference_quantile": 0.0,
+    "fitness.max_seconds": 0.0,
+    "final.use_all_data": False,  # accuracies are of the validation images
+    "final.init": "scratch",  # a search does not keep the weights of all its networks
+}
+_OTHER_SEED = 2**31  # as far away a network's second final training is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,95 +74,100 @@ def parse_ranking(values: Mapping[str, Any]) -> Ranking:
     """Returns the checked ranking of an experiment file with the groups ranking and base.
 
     Raises:
-      InputError: a field is unknown, missing or out of its range.
+      InputError: a field is unknown, missing or out of its range, or its search is none whose networks compare.
     """
     for group in ("ranking", "base"):
         if not isinstance(values.get(group), Mapping):
             raise InputError(f"config.{group}", None, "is missing; experiments/ranking_cifar10.py shows a ranking")
     ranking = Ranking(parse(RankingConfig, values["ranking"], "config.ranking"), values["base"])
-    final = ranking.run_config(0).final
-    if final.use_all_data:
-        remedy = "must be false: networks are ranked by their accuracy on the validation images"
-        raise InputError("config.base.final.use_all_data", True, remedy)
-    if final.init != "scratch":
-        remedy = "must be scratch: the weights of most networks of a search are not kept"
-        raise InputError("config.base.final.init", final.init, remedy)
+    config = dataclasses.asdict(ranking.run_config(ranking.ranking.first_seed))
+    for name, wanted in _WANTED.items():
+        group, _, field = name.partition(".")
+        if config[group][field] != wanted:
+            remedy = f"must be {wanted!r} in a ranking, so that all networks of a phase compare"
+            raise InputError(f"config.base.{name}", config[group][field], remedy)
     return ranking
 
 
 def rank(ranking: Ranking, directory: Path) -> list[RankedNetwork]:
-    """Returns every network that a search trained for all its epochs; tables and a figure lie in the directory.
+    """Returns every network to which a search gave a fitness; tables and a figure lie in the directory.
+
+    Left out, with a line that says so, are those whose final training fails.
 
     Args:
       ranking: checked.
       directory: made if missing; the same call continues one that was interrupted.
 
     Raises:
-      InputError: the directory, the data or the ledger cannot be used, or a search comes to no result.
+      InputError: the directory, the data or the ledger cannot be used, or a search has no phase with three networks.
     """
     seeds = ranking.ranking.seeds
     plain = json.loads(json.dumps({"base": ranking.base}))
     networks: list[RankedNetwork] = []
+    num_failed = 0
     with (
         workdir.opened(directory, plain),
         laboratory.opened(ranking.run_config(seeds[0]), directory, NullListener()) as lab,
     ):
         workdir.settle(directory, plain, lab.data.fingerprint)
-        finals = _Finals(directory / _FINALS)
         for seed in seeds:
             own = directory / "runs" / f"seed-{seed}"
             own.mkdir(parents=True, exist_ok=True)
             with lab.sibling(ranking.run_config(seed), own) as sibling:
-                networks.extend(_ranked(sibling, own, finals))
-    write_ranking(networks, directory)
+                found = pipeline.search(sibling, own, NullListener())
+                ranked = _ranked(found, sibling, own)
+            shutil.rmtree(own / "final", ignore_errors=True)
+            networks += ranked
+            num_failed += len({row.network for row in found.rows}) - len(ranked)
+    write_ranking(networks, directory, num_failed=num_failed)
     return networks
 
 
-class _Finals:
-    """Accuracies after a final training by its digest, in a file that a kill leaves whole."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def find(self, digest: str) -> float | None:
-        return self._known.get(digest)
-
-    def record(self, digest: str, accuracy: float) -> None:
-        self._known[digest] = accuracy
-        write_atomically(self._path, json.dumps(self._known, indent=1, sort_keys=True) + "\n")
-
-
-def _ranked(lab: Laboratory, directory: Path, finals: _Finals) -> Iterator[RankedNetwork]:
+def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[RankedNetwork]:
     """The networks of one search, in the order in which it met them."""
-    found = pipeline.search(lab, directory, NullListener())
     met: dict[str, HistoryRow] = {}
     for row in found.rows:
         if row.status == OK:
             met.setdefault(row.network, row)
-    rows = list(met.values())
-    whole = _fitness_of_whole(lab, [found.requests[row.network] for row in rows])
-    lab.executor.forget_features()
-    for place, row in enumerate(rows, 1):
+    phases = [row.phase for row in met.values()]
+    if max(map(phases.count, phases)) < LEAST:
+        remedy = f"no phase has {LEAST} networks with a fitness; raise search.population_size, or limits of fitness"
+        raise InputError("config.base.search", f"seed {lab.config.seed}", remedy)
+    lab.executor.forget_features()  # whole networks need their room
+    whole = _fitness_of_whole(lab, [found.requests[digest] for digest in met])
+    ranked = []
+    for place, (row, whole_fitness) in enumerate(zip(met.values(), whole, strict=True), 1):
         started, request = time.perf_counter(), found.requests[row.network]
-        network = request.network
-        accuracy = _final_accuracy(lab, request, directory, finals)
+        told = f"seed {lab.config.seed} phase {row.phase + 1} network {place}/{len(met)}: "
+        try:
+            first, second = (_final_accuracy(lab, each, directory) for each in (request, _again(request)))
+        except InputError as error:
+            print(f"{told}not ranked: {error}", flush=True)
+            continue
         print(
-            f"seed {lab.config.seed} phase {row.phase + 1} network {place}/{len(rows)}: fitness {row.fitness:.4f}, "
-            f"whole {whole[place - 1]:.4f}, after final training {accuracy:.4f}, "
-            f"{time.perf_counter() - started:.1f} s",
+            f"{told}fitness {row.fitness:.4f}, trained whole {whole_fitness:.4f}, after final training {first:.4f} and "
+            f"{second:.4f}, {time.perf_counter() - started:.1f} s",
             flush=True,
         )
-        yield RankedNetwork(
-            seed=lab.config.seed,
-            phase=row.phase,
-            network=row.network,
-            num_flops=count_flops(network),
-            num_parameters=count_parameters(network),
-            fitness=row.fitness,
-            whole_fitness=whole[place - 1],
-            final_accuracy=accuracy,
+        ranked.append(
+            RankedNetwork(
+                seed=lab.config.seed,
+                phase=row.phase,
+                network=row.network,
+                num_flops=count_flops(request.network),
+                num_parameters=count_parameters(request.network),
+                fitness=row.fitness,
+                whole_fitness=whole_fitness,
+                final_accuracy=first,
+                second_accuracy=second,
+            )
         )
+    return ranked
+
+
+def _again(request: Request) -> Request:
+    """The same network, to be trained with other weights and another order of images."""
+    return dataclasses.replace(request, seed=(request.seed + _OTHER_SEED) % 2**32)
 
 
 def _fitness_of_whole(lab: Laboratory, requests: list[Request]) -> list[float]:
@@ -163,27 +178,25 @@ def _fitness_of_whole(lab: Laboratory, requests: list[Request]) -> list[float]:
     return [fitness[each.digest] for each in whole]
 
 
-def _final_accuracy(lab: Laboratory, request: Request, directory: Path, finals: _Finals) -> float:
-    """The validation accuracy after a final training from fresh weights; the worst if that fails at once."""
+def _final_accuracy(lab: Laboratory, request: Request, directory: Path) -> float:
+    """The validation accuracy after a final training from fresh weights.
+
+    Raises:
+      InputError: the training fails at once.
+    """
     final = FinalRequest(request, lab.config.final, lab.environment, lab.data.fingerprint)
-    known = finals.find(final.digest)
-    if known is not None:
-        return known
-    checkpoints = directory / "final" / final.digest[:16]
-    try:
+    name = digest_of({"ranking": final.digest})  # a run's outcome of the same training says more
+    known = lab.ledger.find_final(name)
+    if known is None:
         converged = train_to_convergence(
             final,
             lab.images,
-            lambda: lab.evaluator.variables(request.digest),
-            checkpoints,
+            lambda: lab.evaluator.variables(request.digest),  # of no use here: it starts from fresh weights
+            directory / "final" / final.digest[:16],
             NullListener(),
             layers=lab.config.fitness.layers,
         )
-        accuracy = validation_accuracy(converged.progress)
-        assert accuracy is not None, "the validation images are not trained on"
-    except InputError as error:
-        print(error, flush=True)
-        accuracy = _WORST
-    finals.record(final.digest, accuracy)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return accuracy
+        known = {"validation_accuracy": validation_accuracy(converged.progress)}
+        lab.ledger.record_final(name, known)
+        shutil.rmtree(directory / "final", ignore_errors=True)
+    return float(known["validation_accuracy"])

@@ -14,9 +14,10 @@ class TrainingFailure(Exception):
         super().__init__(f"{status}: {reason}")
 
 
-# Of XLA, where cuDNN has no algorithm for a convolution that gives the same bits every time. So it is for this network
-# whenever it is compiled; what else a compiler may say can be of the moment, and is no fitness.
+# Of XLA, where cuDNN has no algorithm for a convolution, or none that gives the same bits every time. A library that
+# the loader does not find can be the reason, too, so that is no result to be kept.
 _NO_ALGORITHM = "supported configs"
+NOT_COMPILED = "not_compiled"
 
 
 @contextlib.contextmanager
@@ -32,7 +33,7 @@ def failures_of_the_network() -> Iterator[None]:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in words:
             status = "out_of_memory"
         elif _NO_ALGORITHM in words:
-            status = "not_compiled"
+            status = NOT_COMPILED
         else:
             raise
         reason = words or type(error).__name__  # the interpreter's own MemoryError says nothing

@@ -26,19 +26,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEAST = 3  # networks of a group: of two any order is a perfect one
+LEAST = 3
+"""Networks of a group: two are in order or in reverse, and say little."""
 PREDICTORS: Mapping[str, str] = {
     "fitness": "fitness in the search",
     "whole_fitness": "fitness, trained whole",
-    "num_flops": "operations",
-    "num_parameters": "parameters",
+    "num_flops": "operations, more first",
+    "num_parameters": "parameters, more first",
+    "second_accuracy": "another final training",
 }
-"""Fields of `RankedNetwork` that are known before a final training, and what they are called."""
+"""Fields of `RankedNetwork` by which networks are ranked, and what they are called."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RankedNetwork:
-    """A network that a search judged after all its epochs; accuracies are of the validation images, in [0, 1].
+    """A network to which a search gave a fitness; accuracies are of the validation images, in [0, 1].
 
     Attributes:
       seed, phase: where the search met it first, from 0.
@@ -47,7 +49,8 @@ class RankedNetwork:
       num_parameters: trainable values.
       fitness: in the search.
       whole_fitness: after as many epochs of all its blocks, from fresh weights.
-      final_accuracy: after its final training, from fresh weights.
+      final_accuracy: of the best epoch of its final training, from fresh weights.
+      second_accuracy: the same of another, with other draws: how far chance alone takes them apart.
     """
 
     seed: int
@@ -58,9 +61,10 @@ class RankedNetwork:
     fitness: float
     whole_fitness: float
     final_accuracy: float
+    second_accuracy: float
 
 
-class Ranks(NamedTuple):
+class Agreement(NamedTuple):
     """What a predictor says of a group's final accuracies.
 
     Attributes:
@@ -74,7 +78,7 @@ class Ranks(NamedTuple):
     loss: float
 
 
-def ranks(predicted: Float[np.ndarray, " networks"], reached: Float[np.ndarray, " networks"]) -> Ranks:
+def agreement(predicted: Float[np.ndarray, " networks"], reached: Float[np.ndarray, " networks"]) -> Agreement:
     """Returns how well a predictor ranks the networks of a group.
 
     Args:
@@ -86,31 +90,34 @@ def ranks(predicted: Float[np.ndarray, " networks"], reached: Float[np.ndarray, 
     """
     first = float(np.mean(reached[predicted == np.max(predicted)]))
     tau = float(np.nan_to_num(stats.kendalltau(predicted, reached).statistic))
-    return Ranks(tau, first - float(np.mean(reached)), float(np.max(reached)) - first)
+    return Agreement(tau, first - float(np.mean(reached)), float(np.max(reached)) - first)
 
 
-def write_ranking(networks: Sequence[RankedNetwork], directory: Path) -> list[Path]:
+def write_ranking(networks: Sequence[RankedNetwork], directory: Path, *, num_failed: int = 0) -> list[Path]:
     """Returns the files written: ranking.md, ranking.csv and figures/ranking, .svg and .png.
 
     Args:
       networks: in any order.
       directory: made if missing; files there are replaced, each at once.
+      num_failed: networks of the searches that are not among them.
 
     Raises:
       InputError: no phase has three networks, so there is nothing to rank.
     """
     ordered = sorted(networks, key=lambda each: (each.seed, each.phase, each.network))
     groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda each: (each.seed, each.phase))]
-    kept = [group for group in groups if len(group) >= _LEAST]
-    if not kept:
-        remedy = f"no phase trained {_LEAST} networks to the end; raise config.base.search.population_size"
-        raise InputError("config.base.search.population_size", "", remedy)
-    told = {
-        name: [ranks(_values(group, name), _values(group, "final_accuracy")) for group in kept] for name in PREDICTORS
-    }
+    kept = [group for group in groups if len(group) >= LEAST]
     (directory / "figures").mkdir(parents=True, exist_ok=True)
     write_atomically(directory / "ranking.csv", _to_csv(ordered))
-    write_atomically(directory / "ranking.md", _to_markdown(kept, len(groups) - len(kept), told))
+    if not kept:
+        remedy = f"no phase has {LEAST} networks whose final training succeeded; ranking.csv has those there are"
+        raise InputError("workdir", str(directory), remedy)
+    told = {
+        name: [agreement(_values(group, name), _values(group, "final_accuracy")) for group in kept]
+        for name in PREDICTORS
+    }
+    text = _to_markdown(kept, len(ordered) - sum(map(len, kept)), num_failed, told)
+    write_atomically(directory / "ranking.md", text)
     with canvas.style():
         drawn = canvas.write(_draw(kept, told), directory / "figures", "ranking")
     return [directory / "ranking.md", directory / "ranking.csv", *drawn]
@@ -129,7 +136,10 @@ def _to_csv(networks: Sequence[RankedNetwork]) -> str:
 
 
 def _to_markdown(
-    groups: Sequence[Sequence[RankedNetwork]], num_left_out: int, told: Mapping[str, Sequence[Ranks]]
+    groups: Sequence[Sequence[RankedNetwork]],
+    num_left_out: int,
+    num_failed: int,
+    told: Mapping[str, Sequence[Agreement]],
 ) -> str:
     sizes = [len(group) for group in groups]
     spreads = [float(np.ptp(_values(group, "final_accuracy"))) for group in groups]
@@ -146,13 +156,23 @@ def _to_markdown(
         lines.append(f"| {words} | {' | '.join(columns)} |")
     lines += [
         "",
-        "Accuracies are of the validation images. The second column is what choosing by a row's values gains in final "
-        "accuracy over choosing at random, the third what it leaves. A group's final accuracies lie "
-        f"{np.mean(spreads):.4f} apart, mean over groups, from the lowest to the highest. Brackets are 95 % intervals "
-        "of the mean over groups by bootstrap; groups of a search share their frozen blocks, so they are too narrow.",
+        "Networks of a phase are ranked by what a row says and by the accuracy after a final training; the second "
+        "column is what choosing the row's first gains in that accuracy over choosing at random, the third what it "
+        "leaves. The last row ranks by a second final training with other draws: what it lacks of a tau of 1, and "
+        "leaves, is chance. The accuracies after a phase's final trainings lie "
+        f"{np.mean(spreads):.4f} apart, mean over phases, from the lowest to the highest.",
+        "",
+        "Accuracies are of the same validation images in all rows, which makes them agree a little more than they "
+        "would on other images; those after a final training are of its best epoch.",
     ]
-    if num_left_out:
-        lines += ["", f"Phases that trained fewer than {_LEAST} networks to the end, and do not count: {num_left_out}."]
+    if len(groups) > 1:
+        lines[-1] += (
+            " Brackets are 95 % intervals of the mean over phases by bootstrap; phases of a search are not "
+            "independent, so they are too narrow."
+        )
+    if num_left_out or num_failed:
+        words = f"{num_left_out} networks of phases with fewer than {LEAST}, and {num_failed} that failed"
+        lines += ["", f"Not ranked: {words}."]
     return "\n".join(lines) + "\n"
 
 
@@ -161,20 +181,24 @@ def _span(sizes: Sequence[int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _draw(groups: Sequence[Sequence[RankedNetwork]], told: Mapping[str, Sequence[Ranks]]) -> "Figure":
-    """Final accuracy against fitness, both less their group's mean, for each of the two fitnesses."""
-    names = ("fitness", "whole_fitness")
-    side, between, left = 3.0, 0.45, 0.75
-    width = left + len(names) * side + between + 0.15
+def _draw(groups: Sequence[Sequence[RankedNetwork]], told: Mapping[str, Sequence[Agreement]]) -> "Figure":
+    """Final accuracy against fitness, both less their group's mean, and against another final training."""
+    names = ("fitness", "whole_fitness", "second_accuracy")
+    side, between, left = 2.6, 0.4, 0.75
+    width = left + len(names) * (side + between)
     notes = ["each dot a network; both accuracies less the mean of the networks of its phase"]
-    notes.append(f"n = {len(groups)} phases, with the 95 % bootstrap interval of the mean over them")
-    figure, above = canvas.page_of_words("Final accuracy against fitness", notes, width=width, height=side + 0.6)
+    if len(groups) > 1:
+        notes.append(f"n = {len(groups)} phases, with the 95 % bootstrap interval of the mean over them")
+    figure, above = canvas.page_of_words(
+        "What ranks networks as their final training does", notes, width=width, height=side + 0.6
+    )
     ys = np.concatenate([_centred(group, "final_accuracy") for group in groups])
     for place, name in enumerate(names):
         axes = canvas.add_axes(figure, left + place * (side + between), above, side, side)
         _draw_dots(axes, np.concatenate([_centred(group, name) for group in groups]), ys)
         tau, low, high = bootstrap_mean([each.tau for each in told[name]])
-        axes.set_title(f"Kendall's tau {tau:.2f} [{low:.2f}, {high:.2f}]", fontsize=canvas.FONT_SIZE)
+        interval = f" [{low:.2f}, {high:.2f}]" if len(groups) > 1 else ""
+        axes.set_title(f"Kendall's tau {tau:.2f}{interval}", fontsize=canvas.FONT_SIZE)
         axes.set_xlabel(PREDICTORS[name])
         if place:
             axes.set_yticklabels([])
