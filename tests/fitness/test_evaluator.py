@@ -224,10 +224,8 @@ def test_evaluate_of_what_the_compiler_refused_is_asked_again_by_the_next_proces
     (failed, _), _ = open_bench(TableExecutor({0: "not_compiled", 1: 0.5})).evaluate(requests)
     assert (failed.status, failed.fitness) == ("not_compiled", 0.0)
     again = open_bench(TableExecutor({0: 0.75}))
-    assert [(evaluation.fitness, known) for evaluation, known in again.evaluate(requests)] == [
-        (0.75, False),
-        (0.5, True),
-    ]
+    found = [(evaluation.fitness, known) for evaluation, known in again.evaluate(requests)]
+    assert found == [(0.75, False), (0.5, True)]
 
 
 @pytest.mark.parametrize("error", [TypeError("a bug"), RuntimeError("INTERNAL: a bug")])

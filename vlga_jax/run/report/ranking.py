@@ -189,9 +189,8 @@ def _draw(groups: Sequence[Sequence[RankedNetwork]], told: Mapping[str, Sequence
     notes = ["each dot a network; both accuracies less the mean of the networks of its phase"]
     if len(groups) > 1:
         notes.append(f"n = {len(groups)} phases, with the 95 % bootstrap interval of the mean over them")
-    figure, above = canvas.page_of_words(
-        "What ranks networks as their final training does", notes, width=width, height=side + 0.6
-    )
+    title = "What ranks networks as their final training does"
+    figure, above = canvas.page_of_words(title, notes, width=width, height=side + 0.6)
     ys = np.concatenate([_centred(group, "final_accuracy") for group in groups])
     for place, name in enumerate(names):
         axes = canvas.add_axes(figure, left + place * (side + between), above, side, side)
