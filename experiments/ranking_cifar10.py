@@ -12,8 +12,8 @@ from experiments import cifar10_cpu
 def get_config() -> ConfigDict:
     """Returns the ranking: four phases of at most ten drawn blocks a seed, no rungs, ten epochs of final training.
 
-    Fitness as in `cifar10_cpu.py`, on 6,000 images, in blocks of a third of its operations at most. 3,000 images validate,
-    so that an accuracy of 0.7 is known to 0.008 (one standard error).
+    Fitness as in `cifar10_cpu.py`, on 6,000 images, in blocks of a third of its operations at most. 3,000 images
+    validate, so that an accuracy of 0.7 is known to 0.008 (one standard error).
     """
     config = ConfigDict()
     config.ranking = ConfigDict({"num_seeds": 2, "first_seed": 0})
