@@ -1,6 +1,6 @@
 """The whole of CIFAR-10 on a CPU, with networks of twice the operations.
 
-    python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large --config.data.dir=data/tfds
+    python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large
 
 93.34 % in 79 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0 (`docs/evidence.md`).
 """
