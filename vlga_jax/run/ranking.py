@@ -133,6 +133,7 @@ def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[Ranke
     if max(map(phases.count, phases)) < LEAST:
         remedy = f"no phase has {LEAST} networks with a fitness; raise search.population_size, or limits of fitness"
         raise InputError("config.base.search", f"seed {lab.config.seed}", remedy)
+    print(f"seed {lab.config.seed}: searched, {len(met)} networks have a fitness and are trained whole", flush=True)
     lab.executor.forget_features()  # whole networks need their room
     whole = _fitness_of_whole(lab, [found.requests[digest] for digest in met])
     ranked = []
