@@ -89,7 +89,7 @@ def test_rank_leaves_out_networks_whose_final_training_fails_and_tries_again(
     some = rank(parsed, tmp_path)
     told = next(line for line in capsys.readouterr().out.splitlines() if "not ranked" in line)
     assert "network 2/" in told and told.endswith("final training failed (diverged); give a smaller one")
-    assert "and 1 that failed" in (tmp_path / "ranking.md").read_text()
+    assert "and 1 without a fitness" in (tmp_path / "ranking.md").read_text()
     monkeypatch.setattr(ranking, "train_to_convergence", train)
     trainings["begun"] = 0
     every = rank(parsed, tmp_path)

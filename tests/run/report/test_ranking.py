@@ -65,7 +65,7 @@ def test_write_ranking_leaves_out_groups_of_two_but_lists_them(tmp_path: Path) -
     write_ranking([*GROUPS, *two], tmp_path, num_failed=5)
     text = (tmp_path / "ranking.md").read_text()
     assert "8 networks in 2 groups" in text
-    assert "Not ranked: 2 networks of phases with fewer than 3, and 5 that failed." in text
+    assert "Not ranked: 2 networks of phases with fewer than 3, and 5 without a fitness or a final accuracy." in text
     assert len((tmp_path / "ranking.csv").read_text().splitlines()) == 1 + 10
     with pytest.raises(InputError, match="no phase has 3 networks whose final training succeeded"):
         write_ranking(two, tmp_path)

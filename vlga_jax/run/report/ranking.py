@@ -171,7 +171,7 @@ def _to_markdown(
             "independent, so they are too narrow."
         )
     if num_left_out or num_failed:
-        words = f"{num_left_out} networks of phases with fewer than {LEAST}, and {num_failed} that failed"
+        words = f"{num_left_out} networks of phases with fewer than {LEAST}, and {num_failed} without a fitness or a final accuracy"
         lines += ["", f"Not ranked: {words}."]
     return "\n".join(lines) + "\n"
 
