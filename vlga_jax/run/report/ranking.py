@@ -171,8 +171,8 @@ def _to_markdown(
             "independent, so they are too narrow."
         )
     if num_left_out or num_failed:
-        words = f"{num_left_out} networks of phases with fewer than {LEAST}, and {num_failed} without a fitness or a final accuracy"
-        lines += ["", f"Not ranked: {words}."]
+        few = f"{num_left_out} networks of phases with fewer than {LEAST}"
+        lines += ["", f"Not ranked: {few}, and {num_failed} without a fitness or a final accuracy."]
     return "\n".join(lines) + "\n"
 
 
@@ -214,5 +214,5 @@ def _centred(group: Sequence[RankedNetwork], name: str) -> Float[np.ndarray, " n
 def _draw_dots(axes: "Axes", xs: Float[np.ndarray, " networks"], ys: Float[np.ndarray, " networks"]) -> None:
     for line in (axes.axhline, axes.axvline):
         line(0.0, color=canvas.GRID, linewidth=0.8, zorder=1)
-    axes.locator_params(nbins=6)
+    axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
     axes.scatter(xs, ys, s=18, color=canvas.BLUE, alpha=0.7, linewidth=0, zorder=2)
