@@ -1,5 +1,6 @@
 """A ranking of a tiny search on the digits, to the end."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 from experiments import default, digits
 from vlga_jax import ranking as program
 from vlga_jax.checks import InputError
+from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.run import ranking
 from vlga_jax.run.history import read_csv
 from vlga_jax.run.ranking import parse_ranking, rank
@@ -95,6 +97,23 @@ def test_rank_leaves_out_networks_whose_final_training_fails_and_tries_again(
     every = rank(parsed, tmp_path)
     assert trainings["begun"] == 2
     assert [each for place, each in enumerate(every) if place != 1] == some
+
+
+def test_rank_leaves_out_a_network_that_fails_where_it_is_trained_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = Evaluator.evaluate
+
+    def one_fails(self: Evaluator, requests: Any, **named: Any) -> Any:
+        for evaluation, known in evaluate(self, requests, **named):
+            failed = named["keep_from"] == float("inf") and evaluation.digest == requests[-1].digest
+            yield (dataclasses.replace(evaluation, status="diverged", fitness=0.0) if failed else evaluation), known
+
+    monkeypatch.setattr(Evaluator, "evaluate", one_fails)
+    networks = rank(parse_ranking(tiny().to_dict()), tmp_path)
+    assert capsys.readouterr().out.endswith("not ranked: trained whole for a fitness it fails\n")
+    assert "and 1 without a fitness" in (tmp_path / "ranking.md").read_text()
+    assert all(each.whole_fitness > 0 for each in networks)
 
 
 def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(

@@ -140,6 +140,9 @@ def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[Ranke
     for place, (row, whole_fitness) in enumerate(zip(met.values(), whole, strict=True), 1):
         started, request = time.perf_counter(), found.requests[row.network]
         told = f"seed {lab.config.seed} phase {row.phase + 1} network {place}/{len(met)}: "
+        if math.isnan(whole_fitness):
+            print(f"{told}not ranked: trained whole for a fitness it fails", flush=True)
+            continue
         try:
             first, second = (_final_accuracy(lab, each, directory) for each in (request, _again(request)))
         except InputError as error:
@@ -172,10 +175,10 @@ def _again(request: Request) -> Request:
 
 
 def _fitness_of_whole(lab: Laboratory, requests: list[Request]) -> list[float]:
-    """What each network's fitness is where all its blocks train from fresh weights."""
+    """What each network's fitness is where all its blocks train from fresh weights; NaN where that fails."""
     whole = [dataclasses.replace(each, num_inherited=0, inherited_from=None, sources=None) for each in requests]
     evaluated = lab.evaluator.evaluate(whole, keep_from=math.inf)  # nobody inherits from them
-    fitness = {evaluation.digest: evaluation.fitness for evaluation, _ in evaluated}
+    fitness = {each.digest: each.fitness if each.status == OK else math.nan for each, _ in evaluated}
     return [fitness[each.digest] for each in whole]
 
 

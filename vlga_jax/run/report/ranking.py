@@ -23,7 +23,6 @@ from vlga_jax.run.report.statistics import bootstrap_mean
 from vlga_jax.shapes import Float
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEAST = 3
@@ -186,15 +185,25 @@ def _draw(groups: Sequence[Sequence[RankedNetwork]], told: Mapping[str, Sequence
     names = ("fitness", "whole_fitness", "second_accuracy")
     side, between, left = 2.6, 0.4, 0.75
     width = left + len(names) * (side + between)
-    notes = ["each dot a network; both accuracies less the mean of the networks of its phase"]
+    notes = [
+        "each dot a network, hollow in the first phase; both accuracies less the mean of the networks of its phase"
+    ]
     if len(groups) > 1:
         notes.append(f"n = {len(groups)} phases, with the 95 % bootstrap interval of the mean over them")
     title = "What ranks networks as their final training does"
     figure, above = canvas.page_of_words(title, notes, width=width, height=side + 0.6)
-    ys = np.concatenate([_centred(group, "final_accuracy") for group in groups])
+    first = [group for group in groups if group[0].phase == 0]
+    later = [group for group in groups if group[0].phase > 0]
     for place, name in enumerate(names):
         axes = canvas.add_axes(figure, left + place * (side + between), above, side, side)
-        _draw_dots(axes, np.concatenate([_centred(group, name) for group in groups]), ys)
+        for line in (axes.axhline, axes.axvline):
+            line(0.0, color=canvas.GRID, linewidth=0.8, zorder=1)
+        for those, face in ((first, "none"), (later, canvas.BLUE)):
+            xs, ys = (
+                np.concatenate([[], *(_centred(group, of) for group in those)]) for of in (name, "final_accuracy")
+            )
+            axes.scatter(xs, ys, s=18, facecolor=face, edgecolor=canvas.BLUE, alpha=0.7, linewidth=0.8, zorder=2)
+        axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
         tau, low, high = bootstrap_mean([each.tau for each in told[name]])
         interval = f" [{low:.2f}, {high:.2f}]" if len(groups) > 1 else ""
         axes.set_title(f"Kendall's tau {tau:.2f}{interval}", fontsize=canvas.FONT_SIZE)
@@ -209,10 +218,3 @@ def _draw(groups: Sequence[Sequence[RankedNetwork]], told: Mapping[str, Sequence
 def _centred(group: Sequence[RankedNetwork], name: str) -> Float[np.ndarray, " networks"]:
     values = _values(group, name)
     return values - np.mean(values)
-
-
-def _draw_dots(axes: "Axes", xs: Float[np.ndarray, " networks"], ys: Float[np.ndarray, " networks"]) -> None:
-    for line in (axes.axhline, axes.axvline):
-        line(0.0, color=canvas.GRID, linewidth=0.8, zorder=1)
-    axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
-    axes.scatter(xs, ys, s=18, color=canvas.BLUE, alpha=0.7, linewidth=0, zorder=2)
