@@ -188,8 +188,8 @@ def test_find_in_another_runs_ledger_that_may_only_be_read_works(make_request: A
 
 @pytest.mark.parametrize("field", ["workdir", "config.fitness.ledger"])
 @pytest.mark.parametrize("kind", ["garbage", "directory", "newer version", "other tables"])
-def test_ledger_of_a_file_that_is_none_is_refused_in_one_line(
-    path: Path, tmp_path: Path, field: str, kind: str
+def test_ledger_of_a_file_that_is_none_is_refused_in_one_line_and_closed(
+    path: Path, tmp_path: Path, field: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = tmp_path / "bad.sqlite"
     if kind == "garbage":
@@ -199,8 +199,19 @@ def test_ledger_of_a_file_that_is_none_is_refused_in_one_line(
     else:
         with contextlib.closing(sqlite3.connect(bad)) as database:
             database.execute("PRAGMA user_version = 99" if kind == "newer version" else "CREATE TABLE evaluations(x)")
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def watched(*args: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
     with pytest.raises(InputError) as caught:
         Ledger(bad, HERE) if field == "workdir" else Ledger(path, HERE, other=str(bad))
+    for database in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            database.execute("SELECT 1")
     assert caught.value.field == field
     assert str(bad) in str(caught.value) and "\n" not in str(caught.value)
     if kind == "newer version":

@@ -168,9 +168,9 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)
     try:
         database.execute("SELECT 1 FROM sqlite_master LIMIT 1")
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         database.close()
-        if path.with_name(f"{path.name}-wal").exists():
+        if not isinstance(error, sqlite3.OperationalError) or path.with_name(f"{path.name}-wal").exists():
             raise
         database = sqlite3.connect(f"{uri}&immutable=1", uri=True)
     return database
