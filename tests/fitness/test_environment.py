@@ -68,10 +68,8 @@ def test_environment_of_a_gpu_names_the_libraries_of_its_kernels(monkeypatch: py
     device = SimpleNamespace(platform="gpu", device_kind="NVIDIA H200", client=client)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     installed = {"nvidia-cudnn-cu13": "9.1", "NVIDIA_cublas_cu13": "2", "jax-cuda13-plugin": "0.11.2", "numpy": "2"}
-    found = [SimpleNamespace(name=name) for name in installed]
+    found = [SimpleNamespace(name=name, version=version) for name, version in installed.items()]
     monkeypatch.setattr(environments.metadata, "distributions", lambda: found)
-    versions = {name.lower().replace("_", "-"): version for name, version in installed.items()}
-    monkeypatch.setattr(environments.metadata, "version", lambda name: versions.get(name, "0"))
     named = json.loads(environment("cached", "tuned", deterministic=True))
     assert named["platform"] == client.platform_version
     assert named["kernels"] == {"jax-cuda13-plugin": "0.11.2", "nvidia-cublas-cu13": "2", "nvidia-cudnn-cu13": "9.1"}

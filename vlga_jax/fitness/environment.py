@@ -54,5 +54,5 @@ def _xla_flags(unheeded: str) -> dict[str, str]:
 
 def _kernel_libraries() -> dict[str, str]:
     """Versions of the installed packages that hold a GPU's kernels, by name; none where they are the system's own."""
-    names = sorted({(each.name or "").lower().replace("_", "-") for each in metadata.distributions()})
-    return {name: metadata.version(name) for name in names if _KERNEL_LIBRARIES.fullmatch(name)}
+    versions = {(each.name or "").lower().replace("_", "-"): each.version for each in metadata.distributions()}
+    return {name: version for name, version in versions.items() if _KERNEL_LIBRARIES.fullmatch(name)}

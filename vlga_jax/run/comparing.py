@@ -21,12 +21,13 @@ from vlga_jax.run.report.comparison import TABLES, write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.search import SearchResult
+from vlga_jax.run.seeds import SeedsConfig
 from vlga_jax.run.tracking import NullListener, scores
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareConfig:
-    """What is compared, and how.
+class CompareConfig(SeedsConfig):
+    """What is compared, and how; every strategy with each of the seeds.
 
     Attributes:
       budget_epochs: of training, for each search; 0 if the budget is in seconds.
@@ -36,8 +37,6 @@ class CompareConfig:
       only: strategies that run, the reference among them; empty is all.
       reference: the strategy that the others are compared with.
       crossovers: strategies in the report's two figures.
-      num_seeds: of every strategy.
-      first_seed: seeds count from it.
     """
 
     budget_epochs: int = knob(at_least=0)
@@ -45,17 +44,11 @@ class CompareConfig:
     only: tuple[str, ...] = knob(may_be_empty=True)
     reference: str = knob()
     crossovers: tuple[str, ...] = knob(may_be_empty=True)
-    num_seeds: int = knob(at_least=1)
-    first_seed: int = knob(at_least=0)
 
     def __post_init__(self) -> None:
         if (self.budget_epochs > 0) == (self.budget_seconds > 0):
             remedy = "give either compare.budget_epochs or compare.budget_seconds, the other 0"
             raise InputError("config.compare.budget_epochs", self.budget_epochs, remedy)
-
-    @property
-    def seeds(self) -> range:
-        return range(self.first_seed, self.first_seed + self.num_seeds)
 
     @property
     def budget(self) -> tuple[float, Literal["epochs", "seconds"]]:

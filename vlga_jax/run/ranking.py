@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlga_jax.checks import InputError, knob, parse
+from vlga_jax.checks import InputError, parse
 from vlga_jax.fitness.evaluation import Request, digest_of
 from vlga_jax.fitness.status import OK
 from vlga_jax.network.spec import count_flops, count_parameters
@@ -22,6 +22,7 @@ from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
 from vlga_jax.run.report.ranking import LEAST, RankedNetwork, write_ranking
 from vlga_jax.run.search import SearchResult
+from vlga_jax.run.seeds import SeedsConfig
 from vlga_jax.run.tracking import NullListener
 
 # Of a search in which networks compare: all of a phase, each with a fitness of its own after the same training.
@@ -38,27 +39,10 @@ _OTHER_SEED = 2**31  # as far away a network's second final training is
 
 
 @dataclasses.dataclass(frozen=True)
-class RankingConfig:
-    """Which searches are made.
-
-    Attributes:
-      num_seeds: one search each.
-      first_seed: seeds count from it.
-    """
-
-    num_seeds: int = knob(at_least=1)
-    first_seed: int = knob(at_least=0)
-
-    @property
-    def seeds(self) -> range:
-        return range(self.first_seed, self.first_seed + self.num_seeds)
-
-
-@dataclasses.dataclass(frozen=True)
 class Ranking:
     """A checked ranking: which seeds, and what each search and each final training is."""
 
-    ranking: RankingConfig
+    ranking: SeedsConfig
     base: Mapping[str, Any]
 
     def run_config(self, seed: int) -> RunConfig:
@@ -79,7 +63,7 @@ def parse_ranking(values: Mapping[str, Any]) -> Ranking:
     for group in ("ranking", "base"):
         if not isinstance(values.get(group), Mapping):
             raise InputError(f"config.{group}", None, "is missing; experiments/ranking_cifar10.py shows a ranking")
-    ranking = Ranking(parse(RankingConfig, values["ranking"], "config.ranking"), values["base"])
+    ranking = Ranking(parse(SeedsConfig, values["ranking"], "config.ranking"), values["base"])
     config = dataclasses.asdict(ranking.run_config(ranking.ranking.first_seed))
     for name, wanted in _WANTED.items():
         group, _, field = name.partition(".")
