@@ -53,7 +53,7 @@ _RIVAL = "optuna_pytorch"
 _START_SECONDS = 8.0  # imports, data and evolution, which the budget of this project's evaluations does not see
 # Where the peer knows one value only, that of `experiments/default.py`.
 _FIXED: Mapping[str, Sequence[str]] = {
-    "space": ("strides", "dropout_rates", "first_block_has_b", "min_side", "head_pool"),
+    "space": ("strides", "dropout_rates", "first_block_has_b", "min_side", "head_pool", "whitening"),
     "fitness": (
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
@@ -64,7 +64,7 @@ _ASKED = ("search", "space", "stopping", "fitness", "final")
 # Fields, off, that results from before do not say.
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "search": {"child_mutation_rate": 0.0},
-    "space": {"min_side": 1},
+    "space": {"min_side": 1, "whitening": False},
     "fitness": {"max_block_flops": 0, "num_train_examples": 0},
     "final": {"clip_norm": 0.0},
 }

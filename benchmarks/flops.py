@@ -10,11 +10,13 @@ def training_flops(trained: NetworkSpec) -> int:
       trained: the network; what follows a frozen prefix, where there is one.
     """
     if not trained.blocks:
-        return 2 * count_flops(trained)  # the dense layer, without the gradient of its inputs
-    first, channels = trained.blocks[0], trained.input_shape[2]
-    height, width, _ = first.a.out_shape(trained.input_shape)
-    out_height, out_width, _ = first.out_shape(trained.input_shape)
+        # The dense layer, without the gradient of its inputs; whitening is not learnt.
+        return 2 * count_flops(trained) - trained.whitening_flops
+    first, in_shape = trained.blocks[0], trained.shape_before(0)
+    channels = in_shape[2]
+    height, width, _ = first.a.out_shape(in_shape)
+    out_height, out_width, _ = first.out_shape(in_shape)
     of_inputs = 2 * height * width * first.a.kernel**2 * channels * first.a.channels
     if first.skip:
         of_inputs += 2 * out_height * out_width * channels * first.out_channels
-    return 3 * count_flops(trained) - of_inputs
+    return 3 * count_flops(trained) - of_inputs - 2 * trained.whitening_flops

@@ -156,6 +156,7 @@ def _network(config: RunConfig, blocks: list[dict[str, Any]]) -> NetworkSpec:
         pool_stride=config.space.pool_stride,
         min_side=config.space.min_side,
         head_pool=config.space.head_pool,
+        whitening=config.space.whitening,
     )
 
 

@@ -36,6 +36,7 @@ SPACE = make_search_space(
             "first_block_has_b": True,
             "pool_stride": 2,
             "min_side": 1,
+            "whitening": False,
             "head_pool": "average",
         },
     )

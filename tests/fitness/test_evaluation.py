@@ -79,9 +79,9 @@ def test_request_digest_of_every_changed_field_differs(make_request: Any) -> Non
     asked = [other for other in changed if other.limits == request.limits]
     digests = {other.digest for other in asked} | {request.digest}
     assert len(digests) == len(asked) + 1
-    # Of each block 11 values and 2 parts that may be missing; a third block; 3 of the shape, 3 more of the network;
+    # Of each block 11 values and 2 parts that may be missing; a third block; 3 of the shape, 4 more of the network;
     # 14 of the recipe, 2 sources, 5 others; and 4 limits, which are no part of it.
-    assert len(asked) == 2 * (11 + 2) + 1 + 3 + 3 + 14 + 2 + 5
+    assert len(asked) == 2 * (11 + 2) + 1 + 3 + 4 + 14 + 2 + 5
     assert len(changed) == len(asked) + 4
 
 
@@ -194,3 +194,10 @@ def test_request_with_a_limit_of_blocks_names_it_and_counts_the_costliest(make_r
     heir = make_request(heir_of=make_request(), limits={"max_block_flops": 2880})  # its own block is on 3x3 pixels
     assert heir.rejection() is None
     assert dataclasses.replace(heir, limits=limited.limits).rejection() is not None
+
+
+def test_request_for_a_network_that_whitens_names_it(make_request: Any) -> None:
+    plain = make_request()
+    white = dataclasses.replace(plain, network=dataclasses.replace(plain.network, whitening=True))
+    assert "whitening" in white.to_json() and "whitening" not in plain.to_json()
+    assert request_from_json(white.to_json()) == white and white.digest != plain.digest

@@ -26,6 +26,7 @@ REPORT: dict[str, Any] = {
     "first_block_has_b": True,
     "pool_stride": 2,
     "min_side": 1,
+    "whitening": False,
     "head_pool": "average",
 }
 """The choices of the course report; the paper's differ in the activations."""

@@ -26,6 +26,7 @@ SPACE = make_search_space(
         first_block_has_b=True,
         pool_stride=2,
         min_side=1,
+        whitening=False,
         head_pool="average",
     )
 )
@@ -33,7 +34,7 @@ GENES = {**COMMON, "dropout_rate": 0.0, "a_stride": 1}
 
 
 def network(
-    *blocks: dict[str, Any], input_shape: tuple[int, int, int] = (9, 9, 3), pool_stride: int = 2, **settings: int
+    *blocks: dict[str, Any], input_shape: tuple[int, int, int] = (9, 9, 3), pool_stride: int = 2, **settings: Any
 ) -> NetworkSpec:
     """The decoded network of blocks that differ from GENES as given."""
     chromosome = from_values(SPACE, [{**GENES, **block} for block in blocks])

@@ -14,6 +14,7 @@ from scipy import stats
 from vlga_jax.network.initialise import initialise, variable_shapes
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.network.whitening import patch_statistics
 
 SPEC = NetworkSpec(
     (6, 6, 3),
@@ -129,3 +130,16 @@ def test_variable_shapes_are_those_of_flax(flax_variables: Any) -> None:
     chex.assert_trees_all_equal_structs(shapes, flax_variables)
     for own, flax in zip(jax.tree.leaves(shapes), jax.tree.leaves(flax_variables), strict=True):
         assert (own.shape, own.dtype) == (flax.shape, flax.dtype)
+
+
+def test_initialise_of_a_network_that_whitens_takes_the_statistics_and_draws_what_it_would() -> None:
+    white = dataclasses.replace(SPEC, whitening=True)
+    with pytest.raises(ValueError, match="statistics"):
+        initialise(jax.random.key(7), white)
+    found = patch_statistics(np.arange(6 * 6 * 3 * 2, dtype=np.uint8).reshape(2, 6, 6, 3))
+    fresh = initialise(jax.random.key(7), white, found)
+    chex.assert_trees_all_equal_shapes_and_dtypes(fresh, variable_shapes(white))
+    assert fresh["batch_stats"]["whitening"] is found
+    # The same draws for a network that sees twelve channels: the statistics take none.
+    wide = initialise(jax.random.key(7), dataclasses.replace(SPEC, input_shape=(6, 6, 12)))
+    chex.assert_trees_all_equal(fresh["params"], wide["params"])

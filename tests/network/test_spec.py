@@ -23,17 +23,18 @@ networks = st.tuples(
     st.sampled_from(("relu", "elu", "leaky_relu", "tanh", "selu")),
     st.sampled_from(("average", "max")),
     st.lists(blocks, max_size=3),
+    st.booleans(),
 )
 
 
 def built(network: Any) -> NetworkSpec:
     """The spec of drawn values; not built while drawing, because the shape checker's use of `random` disturbs that."""
-    input_shape, num_classes, activation, head_pool, blocks = network
+    input_shape, num_classes, activation, head_pool, blocks, whitening = network
     specs = [
         BlockSpec(ConvSpec(*a), pool and PoolSpec(*pool), b and ConvSpec(*b), skip, rate)
         for a, pool, b, skip, rate in blocks
     ]
-    return NetworkSpec(input_shape, num_classes, activation, head_pool, tuple(specs))
+    return NetworkSpec(input_shape, num_classes, activation, head_pool, tuple(specs), whitening)
 
 
 # 5x7 images of 3 channels; max pool of stride 2 to 3x4, then average pool of stride 1, then nothing.
@@ -78,6 +79,7 @@ def test_from_json_of_a_written_spec_is_equal_and_hashes_alike(network: Any) -> 
         {"num_classes": 11},
         {"activation": "elu"},
         {"head_pool": "max"},
+        {"whitening": True},
         {"blocks": ODD.blocks[:2]},
         {"blocks": (dataclasses.replace(ODD.blocks[0], skip=False), *ODD.blocks[1:])},
         {"blocks": (dataclasses.replace(ODD.blocks[0], pool=PoolSpec("average", 2)), *ODD.blocks[1:])},
@@ -98,6 +100,12 @@ def test_from_json_of_a_file_that_says_no_stride_has_stride_one() -> None:
         for conv in (block["a"], block["b"]):
             if conv:
                 assert conv.pop("stride") == 1
+    assert from_json(written) == ODD
+
+
+def test_from_json_of_a_file_that_says_nothing_of_whitening_has_none() -> None:
+    written = ODD.to_json()
+    assert written.pop("whitening") is False
     assert from_json(written) == ODD
 
 
@@ -133,6 +141,19 @@ def test_counts_of_a_strided_block_worked_by_hand() -> None:
     a, b, skip, head = 3 * 3 * 2 * 3, 3 * 5, 2 * 5, 5 * 4
     assert count_parameters(STRIDED) == a + 2 * 3 + b + 2 * 5 + skip + 5 + head + 4
     assert count_flops(STRIDED) == 2 * (4 * 5 * a + 2 * 3 * b + 2 * 3 * skip + head)
+
+
+def test_whitened_network_starts_from_four_times_the_channels_worked_by_hand() -> None:
+    white = dataclasses.replace(ODD, whitening=True)
+    assert [white.shape_before(block) for block in range(3)] == [(5, 7, 12), (3, 4, 6), (3, 4, 2)]
+    a, skip = 3 * 3 * (12 - 3) * 4, (12 - 3) * 6  # what more channels add
+    assert count_parameters(white) == count_parameters(ODD) + a + skip
+    assert white.whitening_flops == 2 * 5 * 7 * 12 * 12 and ODD.whitening_flops == 0
+    more = 2 * (5 * 7 * a + 3 * 4 * skip)
+    assert white.block_flops(0) == ODD.block_flops(0) + more
+    assert count_flops(white) == count_flops(ODD) + more + white.whitening_flops
+    assert white.suffix(0) == white
+    assert white.suffix(1) == ODD.suffix(1), "what follows sees no images"
 
 
 def test_network_without_blocks_is_a_dense_layer_of_its_channels() -> None:

@@ -22,6 +22,7 @@ from vlga_jax.network.transfer import (
     of_block,
     stop_frozen_gradients,
 )
+from vlga_jax.network.whitening import patch_statistics
 
 NORMED = BlockSpec(ConvSpec(3, 3, True), None, None, True, 0.0)
 PLAIN = BlockSpec(ConvSpec(3, 1, False), None, None, False, 0.0)
@@ -222,6 +223,22 @@ def test_of_block_gives_each_block_its_own_as_the_only_one() -> None:
     for collection, tree in own.items():
         assert tree["block_0"] is variables[collection]["block_1"]
     assert set(of_block(variables, 0)) == {"params"}
+
+
+def test_whitening_goes_along_with_the_first_block() -> None:
+    spec = dataclasses.replace(network(PLAIN, NORMED), whitening=True)
+    found = patch_statistics(np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)[..., :1])
+    old = initialise(jax.random.key(0), spec, found)
+    assert of_block(old, 0)["batch_stats"] == {"whitening": found}
+    assert set(of_block(old, 1)["batch_stats"]) == {"block_0"}
+    merged = merge(old, fresh(1, network(NORMED)), 1)
+    assert set(merged["batch_stats"]) == {"whitening", "block_1"}
+    assert merged["batch_stats"]["whitening"] is old["batch_stats"]["whitening"]
+    assert merge(old, old, 0)["batch_stats"] == old["batch_stats"], "nothing is inherited, the network has its own"
+    other = initialise(jax.random.key(2), spec, {name: leaf + 1 for name, leaf in found.items()})
+    stats = matching(other, old, (0, None))["batch_stats"]
+    assert stats["whitening"] == old["batch_stats"]["whitening"]
+    assert stats["block_1"] == other["batch_stats"]["block_1"]
 
 
 def test_labels_name_the_leading_blocks_frozen() -> None:

@@ -14,6 +14,7 @@ from vlga_jax.network import onednn
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec
+from vlga_jax.network.whitening import patch_statistics
 from vlga_jax.training.step import (
     Batch,
     Recipe,
@@ -251,6 +252,17 @@ def test_train_step_with_an_average_keeps_that_of_the_weights_and_statistics(bat
     chex.assert_trees_all_close(as_variables(state.params, state.batch_stats), last, rtol=1e-5)
     chex.assert_trees_all_close(learnt(state), expected, rtol=1e-4, atol=1e-6)
     assert ("batch_stats" in learnt(state)) == batch_norm
+
+
+def test_train_step_of_a_network_that_whitens_keeps_the_very_bits_of_its_statistics() -> None:
+    found = patch_statistics(batch().inputs)
+    spec, recipe = dataclasses.replace(SPEC, whitening=True), dataclasses.replace(RECIPE, ema_decay=0.3)
+    optimizer = make_optimizer(recipe, steps_per_epoch=1, num_frozen=0)
+    state = initial_state(initialise(jax.random.key(0), spec, found), optimizer, averaged=True)
+    for step in range(5):
+        state = jitted_step(spec, recipe)(state, batch(step), jax.random.key(1))
+    chex.assert_trees_all_equal(state.batch_stats["whitening"], found)
+    chex.assert_trees_all_equal(learnt(state)["batch_stats"]["whitening"], found)
 
 
 @pytest.mark.parametrize("share", [0.5, 2.0])

@@ -21,9 +21,10 @@ from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
-# Fields that recipes and limits did not always have. They are left out where they are off, so that old ledgers count.
+# Fields that recipes, limits and networks did not always have. Where they are off they are left out: old ledgers count.
 _LATER = {"cutout": 0, "ema_decay": 0.0, "clip_norm": 0.0}
 _LATER_LIMITS = {"max_block_flops": 0}
+_LATER_NETWORK = {"whitening": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,8 @@ class Request:
         """Returns nested mappings of plain values."""
         values = dataclasses.asdict(self)
         recipe, limits = without(values["recipe"], _LATER), without(values["limits"], _LATER_LIMITS)
-        return {**values, "recipe": recipe, "limits": limits}
+        network = without(values["network"], _LATER_NETWORK)
+        return {**values, "network": network, "recipe": recipe, "limits": limits}
 
     def rejection(self) -> tuple[str, str] | None:
         """Returns status and reason if a limit forbids the training, else None."""

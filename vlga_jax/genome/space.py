@@ -35,6 +35,7 @@ class SpaceConfig:
       pool_stride: of the 2x2 pooling window, pixels; with 1 the image never shrinks.
       min_side: of a map, pixels: strides that would leave less are smaller or 1; 1 lets maps shrink to a pixel.
       head_pool: global pooling before the dense layer.
+      whitening: whether the first block sees whitened patches of the images; see `vlga_jax.network.whitening`.
     """
 
     activations: tuple[str, ...] = knob(one_of=("relu", "elu", "leaky_relu", "tanh", "selu"))
@@ -51,6 +52,7 @@ class SpaceConfig:
     pool_stride: int = knob(at_least=1, at_most=2)
     min_side: int = knob(at_least=1, at_most=65_536)
     head_pool: str = knob(one_of=("average", "max"))
+    whitening: bool = knob()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ def decode(
     pool_stride: int,
     min_side: int = 1,
     head_pool: str,
+    whitening: bool = False,
 ) -> NetworkSpec:
     """Returns the network of a chromosome.
 
@@ -33,6 +34,7 @@ def decode(
       pool_stride: pixels, 1 or 2.
       min_side: what strides leave of a map's longer side at least, pixels, unless it is less already.
       head_pool: average or max.
+      whitening: whether images are whitened.
     """
     blocks: list[BlockSpec] = []
     shape = input_shape
@@ -47,6 +49,7 @@ def decode(
         activation=str(values[0]["activation"] if values else activations[0]),
         head_pool=head_pool,
         blocks=tuple(blocks),
+        whitening=whitening,
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.whitening import WHITENING, PatchStatistics
 from vlga_jax.shapes import Array, PRNGKeyArray
 
 _DRAW = 1 << 15  # values a call of the sampler draws
@@ -32,7 +33,7 @@ def variable_shapes(spec: NetworkSpec) -> Any:
     return jax.eval_shape(lambda x: ConvNet(spec).init({"params": jax.random.key(0)}, x, train=False), images)
 
 
-def initialise(key: PRNGKeyArray, spec: NetworkSpec) -> dict[str, Any]:
+def initialise(key: PRNGKeyArray, spec: NetworkSpec, whitening: PatchStatistics | None = None) -> dict[str, Any]:
     """Returns fresh variables of the network, as NumPy arrays.
 
     Kernels are truncated normal with variance 1 / fan-in (Flax's default, LeCun et al. 1998; the order of drawing is
@@ -41,9 +42,13 @@ def initialise(key: PRNGKeyArray, spec: NetworkSpec) -> dict[str, Any]:
     Args:
       key: consumed.
       spec: the network.
+      whitening: of the images that it is trained on; needed where the spec whitens.
+
+    Raises:
+      ValueError: it is missing.
     """
     shapes, tree = jax.tree_util.tree_flatten_with_path(variable_shapes(spec))
-    names = [path[-1].key for path, _ in shapes]
+    names = ["" if path[1].key == WHITENING else path[-1].key for path, _ in shapes]
     num_drawn = sum(math.prod(leaf.shape) for name, (_, leaf) in zip(names, shapes, strict=True) if name == "kernel")
     draws = [_truncated_normal(key, jnp.uint32(place)) for place in range(-(-num_drawn // _DRAW))]
     drawn = np.concatenate([np.asarray(draw) for draw in draws])
@@ -57,4 +62,9 @@ def initialise(key: PRNGKeyArray, spec: NetworkSpec) -> dict[str, Any]:
             used += size
         else:
             leaves.append(np.full(leaf.shape, 1.0 if name in ("scale", "var") else 0.0, np.float32))
-    return jax.tree_util.tree_unflatten(tree, leaves)
+    variables = jax.tree_util.tree_unflatten(tree, leaves)
+    if spec.whitening:
+        if whitening is None:
+            raise ValueError("a network that whitens images needs their statistics")
+        variables["batch_stats"][WHITENING] = whitening
+    return variables

@@ -16,6 +16,7 @@ from vlga_jax.network.convolution import mixed, tuned
 from vlga_jax.network.normalisation import BatchNorm
 from vlga_jax.network.pooling import pool, tuned_pool
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
+from vlga_jax.network.whitening import WHITENING, Whitening
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 
 Images = Float[Array, "batch height width channels"]
@@ -180,7 +181,7 @@ class ConvBlock(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """A network: `block_0`, `block_1`, ..., `head`; or `head` alone.
+    """A network: `block_0`, `block_1`, ..., `head`; or `head` alone. Before them, where the spec says so, `whitening`.
 
     Attributes:
       spec: what it is.
@@ -204,6 +205,8 @@ class ConvNet(nn.Module):
         """
         is_mixed = self.precision == "bfloat16" and are_mixed(self.layers)
         layers, precision = ("mixed", "float32") if is_mixed else (self.layers, self.precision)
+        if self.spec.whitening:
+            x = Whitening(name=WHITENING)(x)
         x = x.astype(precision)
         for index, block in enumerate(self.spec.blocks):
             learns = train and index >= num_frozen

@@ -2,13 +2,14 @@
 
 A block is: convolution a, batch norm, activation, pool; convolution b, batch norm, activation; plus, with a skip, a 1x1
 convolution of the block's input (Xiao et al. 2020, section 3.1; that convolution a may have a stride is ours). The head
-is global pooling and one dense layer.
+is global pooling and one dense layer. Before the first block images may be whitened (`vlga_jax.network.whitening`).
 """
 
 import dataclasses
 from typing import Any
 
 POOL_WINDOW = 2  # pixels, both sides
+WHITENED_PATCH = 2  # pixels, both sides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,8 @@ class NetworkSpec:
       num_classes: number of logits.
       activation: after every convolution.
       head_pool: global pooling before the dense layer, average or max.
-      blocks: with none, the images themselves are pooled.
+      blocks: with none, what goes into the first is pooled.
+      whitening: whether the first block sees whitened patches of the images in place of their pixels.
     """
 
     input_shape: tuple[int, int, int]
@@ -94,17 +96,29 @@ class NetworkSpec:
     activation: str
     head_pool: str
     blocks: tuple[BlockSpec, ...]
+    whitening: bool = False  # what it is in files that do not say it
 
     def shape_before(self, block: int) -> tuple[int, int, int]:
         """Returns height, width and channels of what goes into a block; with `len(blocks)`, into the head."""
-        shape = self.input_shape
+        height, width, channels = self.input_shape
+        shape = (height, width, WHITENED_PATCH**2 * channels if self.whitening else channels)
         for spec in self.blocks[:block]:
             shape = spec.out_shape(shape)
         return shape
 
     def suffix(self, first: int) -> "NetworkSpec":
-        """Returns the network that maps the outputs of block `first - 1` to logits."""
-        return dataclasses.replace(self, input_shape=self.shape_before(first), blocks=self.blocks[first:])
+        """Returns the network that maps the outputs of block `first - 1` to logits; from 0 on it is all of this one."""
+        if first == 0:
+            return self
+        return dataclasses.replace(
+            self, input_shape=self.shape_before(first), blocks=self.blocks[first:], whitening=False
+        )
+
+    @property
+    def whitening_flops(self) -> int:
+        """What whitening adds to `count_flops`."""
+        height, width, channels = self.shape_before(0)
+        return 2 * height * width * channels**2 if self.whitening else 0
 
     def block_flops(self, block: int) -> int:
         """Returns what a block adds to `count_flops`."""
@@ -145,7 +159,7 @@ def from_json(values: dict[str, Any]) -> NetworkSpec:
 
 
 def count_parameters(spec: NetworkSpec) -> int:
-    """Returns the number of trainable values: kernels, biases, batch norm scales and offsets."""
+    """Returns the number of trainable values: kernels, biases, batch norm scales and offsets; whitening has none."""
     total = (spec.shape_before(len(spec.blocks))[2] + 1) * spec.num_classes
     for index, block in enumerate(spec.blocks):
         channels = spec.shape_before(index)[2]
@@ -161,7 +175,7 @@ def count_parameters(spec: NetworkSpec) -> int:
 def count_flops(spec: NetworkSpec) -> int:
     """Returns floating-point operations of one image's forward pass; a multiply-add counts as two.
 
-    Convolutions and the dense layer count, elementwise work does not.
+    Convolutions, whitening and the dense layer count, elementwise work does not.
     """
     head = 2 * spec.shape_before(len(spec.blocks))[2] * spec.num_classes
-    return head + sum(map(spec.block_flops, range(len(spec.blocks))))
+    return head + spec.whitening_flops + sum(map(spec.block_flops, range(len(spec.blocks))))

@@ -1,13 +1,15 @@
 """Weight transfer: whole blocks into a longer network, or what fits into another one; and what is frozen.
 
 Variables are `{"params": {block_0, ..., head}, "batch_stats": {block_0, ...}}`; a suffix calls its first block
-`block_0`.
+`block_0`. Where images are whitened, `batch_stats` has `whitening`, too, which goes along with `block_0`.
 """
 
 from typing import Any
 
 import jax
 import optax
+
+from vlga_jax.network.whitening import WHITENING
 
 Variables = dict[str, Any]
 
@@ -25,7 +27,8 @@ def merge(inherited: Variables, suffix: Variables, num_inherited: int) -> Variab
     merged: Variables = {}
     for collection in ("params", "batch_stats"):
         old, new = inherited.get(collection, {}), suffix.get(collection, {})
-        kept = {f"block_{index}": old[f"block_{index}"] for index in range(num_inherited) if f"block_{index}" in old}
+        names = (WHITENING, *(f"block_{index}" for index in range(num_inherited)))
+        kept = {name: old[name] for name in names if name in old}
         moved = {_renamed(name, num_inherited): tree for name, tree in new.items()}
         if kept or moved or collection == "params":
             merged[collection] = {**kept, **moved}
@@ -53,7 +56,7 @@ def matching(fresh: Variables, inherited: Variables, sources: tuple[int | None, 
 
     def chosen(path: Any, leaf: Any) -> Any:
         collection, part, *place = _names(path)
-        origin = part if part == "head" else origins[part]
+        origin = part if part in ("head", WHITENING) else origins[part]
         candidate = old.get((collection, origin, *place))
         return candidate if candidate is not None and candidate.shape == leaf.shape else leaf
 
@@ -62,8 +65,12 @@ def matching(fresh: Variables, inherited: Variables, sources: tuple[int | None, 
 
 def of_block(variables: Variables, block: int) -> Variables:
     """Returns the variables of a network of one block of these, without a head; the very arrays."""
-    name = f"block_{block}"
-    return {collection: {"block_0": tree[name]} for collection, tree in variables.items() if name in tree}
+    names = {f"block_{block}": "block_0", **({WHITENING: WHITENING} if block == 0 else {})}
+    parts = {
+        collection: {new: tree[old] for old, new in names.items() if old in tree}
+        for collection, tree in variables.items()
+    }
+    return {collection: part for collection, part in parts.items() if part}
 
 
 def labels(params: dict[str, Any], num_frozen: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vlga_jax.network.initialise import initialise
+from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.transfer import Variables
 from vlga_jax.run.finish import Progress
 from vlga_jax.training.programs import Plan
@@ -57,7 +57,8 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        blank = plan.initial_state(initialise(jax.random.key(0), plan.spec))
+        shapes = variable_shapes(plan.spec)
+        blank = plan.initial_state(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
         target = {"state": blank._asdict(), "best": learnt(blank)}
         restored = self._manager.restore(
             step,

@@ -15,6 +15,7 @@ from vlga_jax.fitness.evaluation import Request, digest_of, key_of, without
 from vlga_jax.keys import stream
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.transfer import Variables
+from vlga_jax.network.whitening import patch_statistics
 from vlga_jax.run.tracking import Listener
 from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import NOT_COMPILED, TrainingFailure
@@ -171,6 +172,7 @@ def train_to_convergence(
     config, network = final.config, final.request.network
     if config.use_all_data:
         images = PhaseData(_joined(images.train, images.validation), images.validation)
+    whitening = patch_statistics(np.asarray(images.train.inputs)) if network.whitening else None
     images = to_device_if_it_fits(images)
     plan = Plan(
         spec=network,
@@ -190,7 +192,7 @@ def train_to_convergence(
     try:
         restored = store.restore(plan)
         if restored is None:
-            start = searched() if config.init == "searched" else initialise(stream(root, "init"), network)
+            start = searched() if config.init == "searched" else initialise(stream(root, "init"), network, whitening)
             restored = plan.initial_state(start), start, Progress()
         state, best, progress = restored
         listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))

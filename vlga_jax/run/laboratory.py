@@ -121,6 +121,7 @@ class Laboratory:
             pool_stride=self.config.space.pool_stride,
             min_side=self.config.space.min_side,
             head_pool=self.config.space.head_pool,
+            whitening=self.config.space.whitening,
         )
         recipe = self.config.fitness.recipe()
         frozen = ancestor is not None and proposal.sources is None

@@ -24,7 +24,12 @@ FREE = (
 )
 _FINGERPRINT = "data_fingerprint"
 # Fields that configurations did not always have, off.
-_LATER_EVERYWHERE = {"space.min_side": 1, "fitness.max_block_flops": 0, "fitness.num_train_examples": 0}
+_LATER_EVERYWHERE = {
+    "space.min_side": 1,
+    "space.whitening": False,
+    "fitness.max_block_flops": 0,
+    "fitness.num_train_examples": 0,
+}
 _LATER = {
     "search.child_mutation_rate": 0.0,
     "search.fine_tuning_rate": 0.0,

@@ -12,6 +12,7 @@ import optax
 from vlga_jax.network import transfer
 from vlga_jax.network.modules import ConvNet, are_mixed
 from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.network.whitening import WHITENING
 from vlga_jax.shapes import Array, Float, PRNGKeyArray
 from vlga_jax.training.augmentation import augment
 
@@ -229,6 +230,8 @@ def make_update(
             step = jnp.float32(state.step)
             kept = jnp.minimum(recipe.ema_decay, (1.0 + step) / (10.0 + step))
             average = optax.incremental_update(as_variables(params, batch_stats), average, 1.0 - kept)
+            if WHITENING in batch_stats:
+                average["batch_stats"][WHITENING] = batch_stats[WHITENING]  # to the bit
         return TrainState(
             params=params,
             batch_stats=batch_stats,

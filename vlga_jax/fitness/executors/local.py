@@ -6,6 +6,7 @@ Results come in the order of the requests and depend on nothing but them.
 import collections
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -19,6 +20,7 @@ from vlga_jax.network import transfer
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
+from vlga_jax.network.whitening import PatchStatistics, patch_statistics
 from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
 from vlga_jax.training.features import (
     PhaseData,
@@ -222,7 +224,7 @@ class LocalExecutor:
                 if paused is not None:
                     state = paused.state
                 else:
-                    state = plan.initial_state(_initial_variables(request, plan, ancestor))
+                    state = plan.initial_state(self._initial_variables(request, plan, ancestor))
                 started = time.perf_counter()
                 deadline = started + limit - before if limit else float("inf")
                 for end in run_epochs(
@@ -264,15 +266,20 @@ class LocalExecutor:
             Evaluation(request.digest, OK, fitness, "", tuple(losses), train_seconds, compile_seconds), variables
         )
 
+    def _initial_variables(self, request: Request, plan: Plan, ancestor: Ancestor | None) -> Variables:
+        """Fresh weights of what is new; where the plan holds the frozen prefix, or starts from others', those too."""
+        new = request.network.suffix(request.num_inherited)
+        key = stream(key_of(request.trajectory), "init")
+        fresh = initialise(key, new, self._whitening if new.whitening else None)
+        if ancestor is None:
+            return fresh
+        if request.sources is not None:
+            return transfer.matching(fresh, ancestor.variables, request.sources)
+        return transfer.merge(ancestor.variables, fresh, plan.num_frozen) if plan.num_frozen else fresh
 
-def _initial_variables(request: Request, plan: Plan, ancestor: Ancestor | None) -> Variables:
-    """Fresh weights of what is new; where the plan holds the frozen prefix, or starts from others', those too."""
-    fresh = initialise(stream(key_of(request.trajectory), "init"), request.network.suffix(request.num_inherited))
-    if ancestor is None:
-        return fresh
-    if request.sources is not None:
-        return transfer.matching(fresh, ancestor.variables, request.sources)
-    return transfer.merge(ancestor.variables, fresh, plan.num_frozen) if plan.num_frozen else fresh
+    @functools.cached_property
+    def _whitening(self) -> PatchStatistics:
+        return patch_statistics(np.asarray(self._images.train.inputs))
 
 
 def _whole(request: Request, plan: Plan, ancestor: Ancestor | None, own: Variables) -> Variables:
