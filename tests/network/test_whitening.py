@@ -50,7 +50,7 @@ def test_whitening_of_its_own_images_has_uncorrelated_components_of_variance_one
 def test_whitening_is_its_kernel_times_each_patch_about_the_mean() -> None:
     images, found = photos(3), patch_statistics(photos(seed=1))
     about_mean = patches_of(images) - np.tile(found["mean"], 4)
-    expected = about_mean @ found["kernel"].reshape(12, 12).astype(np.float64)
+    expected = about_mean @ found["kernel"].astype(np.float64)
     np.testing.assert_allclose(whitened(images, found), expected, atol=1e-4)
     assert np.ptp(expected) > 5
 
@@ -64,7 +64,7 @@ def test_patch_statistics_of_three_values_worked_by_hand() -> None:
     np.testing.assert_allclose(found["mean"], [1 / 3], rtol=1e-6)
     least = LEAST * 2 / 9
     # Components (1, 1, -1, -1) / 2 with variance 2 (2/9 + 1/9) and (1, 1, 1, 1) / 2 with 2 (2/9 - 1/9).
-    first, second = (found["kernel"].reshape(4, 4)[:, place] for place in (0, 1))
+    first, second = (found["kernel"][:, place] for place in (0, 1))
     np.testing.assert_allclose(np.abs(first), 0.5 / np.sqrt(2 / 3 + least), rtol=1e-5)
     assert (np.sign(first) == np.sign(first[0]) * np.array([1, 1, -1, -1])).all()
     np.testing.assert_allclose(second, 0.5 / np.sqrt(2 / 9 + least), rtol=1e-5)
