@@ -37,6 +37,7 @@ _LATER = {
     **_LATER_EVERYWHERE,
     **{f"base.{name}": off for name, off in _LATER_EVERYWHERE.items()},  # of a comparison
     "base.final.clip_norm": 0.0,
+    "base.final.norm_bias_rate": 1.0,
 }
 MAY_GROW = (
     "search.num_phases",
