@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
     config.space.channels = (64, 128, 256, 512)
     config.space.kernels = (1, 3, 5)
     config.space.min_side = 8
+    config.space.whitening = True
     config.search.population_size = 16
     config.search.num_generations = 2
     config.search.num_phases = 20
@@ -55,5 +56,6 @@ def get_config() -> ConfigDict:
     config.final.cutout = 12
     config.final.ema_decay = 0.998
     config.final.clip_norm = 1.0
+    config.final.norm_bias_rate = 64.0
     config.final.test_flip = True
     return config
