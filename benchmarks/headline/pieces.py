@@ -19,6 +19,7 @@ from vlga_jax.checks import parse
 from vlga_jax.config import read_command_line
 from vlga_jax.fitness.evaluation import digest_of
 from vlga_jax.genome.space import SpaceConfig, make_search_space
+from vlga_jax.run.workdir import told
 from vlga_jax.training.data import DataConfig, load_training_data
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +125,7 @@ def _run(row: Row, seed: int, scale: Scale, workdir: Path, data: ConfigDict) -> 
     del config["data"]["dir"], config["data"]["cache_dir"], config["tracking"]
     after = known / _RUN_DONE if known is not None else None
     done, searched = directory / _RUN_DONE, directory / _RUN_SEARCHED
-    identity = (*says, digest_of(config))
+    identity = (*says, digest_of(told(config)))
     return Piece(directory.name, command, identity, done, after=after, owns=(directory,), searched=searched)
 
 

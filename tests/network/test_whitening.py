@@ -70,9 +70,9 @@ def test_patch_statistics_of_three_values_worked_by_hand() -> None:
     np.testing.assert_allclose(second, 0.5 / np.sqrt(2 / 9 + least), rtol=1e-5)
 
 
-def test_patch_statistics_of_equal_images_are_equal_and_of_either_half_differ() -> None:
+def test_patch_statistics_of_images_in_any_order_are_equal_and_of_either_half_differ() -> None:
     images = photos()
-    one, other, half = patch_statistics(images), patch_statistics(images.copy()), patch_statistics(images[:20])
+    one, other, half = patch_statistics(images), patch_statistics(images[::-1]), patch_statistics(images[:20])
     for name in ("kernel", "mean"):
         assert one[name].tobytes() == other[name].tobytes() and one[name].dtype == np.float32
         assert one[name].tobytes() != half[name].tobytes()
@@ -87,12 +87,41 @@ def test_patch_statistics_of_many_images_are_of_evenly_spaced_ones(monkeypatch: 
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 6, 3), (2, 1, 5, 1), (1, 1, 1, 3)])
-@pytest.mark.parametrize("value", [0, 7])
-def test_patch_statistics_of_images_without_contrast_are_finite(shape: tuple[int, ...], value: int) -> None:
-    images = np.full(shape, value, np.uint8)
+def test_patch_statistics_of_images_without_contrast_scale_nothing_up(shape: tuple[int, ...]) -> None:
+    for value in range(256):
+        images = np.full(shape, value, np.uint8)
+        found = patch_statistics(images)
+        np.testing.assert_array_equal(found["kernel"], np.eye(4 * shape[-1]))
+        if value % 50 == 7:
+            np.testing.assert_allclose(whitened(images, found), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_patch_statistics_are_those_of_lapack_but_for_rounding(channels: int) -> None:
+    images = photos(channels=channels)
     found = patch_statistics(images)
-    assert np.abs(found["kernel"]).max() <= 1.0
-    np.testing.assert_allclose(whitened(images, found), 0.0, atol=1e-6)
+    flat = patches_of(images).reshape(-1, 4 * channels)
+    variances, components = np.linalg.eigh(np.cov(flat.T, bias=True))
+    expected = components / np.sqrt(variances + LEAST * flat.var(0).mean())
+    for own, lapack in zip(found["kernel"].T, expected[:, ::-1].T, strict=True):
+        assert own[np.abs(own).argmax()] > 0
+        np.testing.assert_allclose(own, lapack * np.sign(lapack @ own), rtol=2e-4, atol=2e-4 * np.abs(own).max())
+
+
+def test_patch_statistics_of_grey_images_stored_in_three_channels_whiten_four_components() -> None:
+    grey = photos(channels=1)
+    flat = whitened(np.repeat(grey, 3, axis=-1), patch_statistics(np.repeat(grey, 3, axis=-1)))
+    variances = flat.reshape(-1, 12).var(0)
+    assert (variances[:4] > 0.5).all() and (variances[4:] < 1e-6).all()
+
+
+@pytest.mark.parametrize("at_once", [5, 40, 12 * 12, 500])
+def test_patch_statistics_taken_in_parts_have_the_same_bits(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = photos(7)
+    whole = patch_statistics(images)
+    monkeypatch.setattr("vlga_jax.network.whitening._PATCHES_AT_ONCE", at_once)
+    for name, leaf in patch_statistics(images).items():
+        assert leaf.tobytes() == whole[name].tobytes()
 
 
 def test_patch_statistics_of_a_dead_channel_leave_it_small() -> None:

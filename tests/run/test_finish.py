@@ -18,6 +18,7 @@ from tests.trees import assert_same_bits
 from vlga_jax.checks import InputError
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
+from vlga_jax.network.whitening import patch_statistics
 from vlga_jax.run import checkpoints, finish
 from vlga_jax.run.finish import Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
@@ -187,6 +188,21 @@ def test_train_to_convergence_interrupted_where_its_weights_are_packed_ends_the_
     for stop in (0, 2):
         with pytest.raises(Interrupted):
             train_to_convergence(final, NOISE, searched, tmp_path / "disturbed", Watcher(stop_after=stop))
+    best, progress, *_ = train_to_convergence(final, NOISE, never, tmp_path / "disturbed", NullListener())
+    assert progress == expected.progress
+    assert_same_bits(best, expected.variables)
+
+
+def test_train_to_convergence_of_a_network_that_whitens_interrupted_ends_the_same(tmp_path: Path) -> None:
+    plain = request(init="scratch", norm_bias_rate=8.0)
+    network = dataclasses.replace(plain.request.network, whitening=True)
+    final = dataclasses.replace(plain, request=dataclasses.replace(plain.request, network=network))
+    expected = train_to_convergence(final, NOISE, never, tmp_path / "undisturbed", NullListener())
+    found = expected.variables["batch_stats"]["whitening"]
+    assert_same_bits(found, patch_statistics(NOISE.train.inputs))
+    for stop in (0, 2):
+        with pytest.raises(Interrupted):
+            train_to_convergence(final, NOISE, never, tmp_path / "disturbed", Watcher(stop_after=stop))
     best, progress, *_ = train_to_convergence(final, NOISE, never, tmp_path / "disturbed", NullListener())
     assert progress == expected.progress
     assert_same_bits(best, expected.variables)

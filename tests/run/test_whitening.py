@@ -90,3 +90,22 @@ def test_run_with_whitening_of_another_strategy_has_it(strategy: str, make_confi
     first_block = {"space.first_block_has_b": strategy != "large_scale"}
     pipeline.run(make_config({"space.whitening": True, **first_block, "search": search}), tmp_path)
     assert statistics_in(tmp_path)["kernel"].any()
+
+
+def test_run_with_whitening_of_colour_images_and_fine_tuning_predicts_as_tested(
+    make_config: Any, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "classes.json").write_text('["dark", "bright"]')
+    for split, size in (("train", 120), ("test", 40)):
+        labels = np.arange(size) % 2
+        images = rng.integers(0, 120, (size, 8, 8, 3)) + 60 * labels[:, None, None, None]
+        np.savez(tmp_path / "images" / f"{split}-00000.npz", images=images.astype(np.uint8), labels=labels)
+    data = {"data.name": "npz", "data.dir": str(tmp_path / "images"), "data.num_train_examples": 0}
+    changes = {"space.whitening": True, "search.fine_tuning_rate": 0.5, "search.num_phases": 3, **data}
+    config = make_config({**changes, "final.test_flip": True, "fitness.precision": "bfloat16"})
+    result = pipeline.run(config, tmp_path / "run")
+    images, labels = load_test_data(config.data)
+    assert (vlga_jax.load(tmp_path / "run")(images) == labels).mean() == result["test_accuracy"] > 0.8
+    assert statistics_in(tmp_path / "run")["kernel"].shape == (12, 12)

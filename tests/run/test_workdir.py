@@ -83,7 +83,10 @@ def test_opened_with_a_change_that_no_evaluation_depends_on_is_accepted(
 
 @pytest.mark.parametrize(
     ("group", "field", "off"),
-    [("space", "min_side", 1), ("fitness", "max_block_flops", 0), ("fitness", "num_train_examples", 0)],
+    [
+        *(("space", "min_side", 1), ("space", "whitening", False)),
+        *(("fitness", "max_block_flops", 0), ("fitness", "num_train_examples", 0)),
+    ],
 )
 def test_opened_of_a_version_without_a_later_field_is_the_same_search_where_that_is_off(
     tmp_path: Path, group: str, field: str, off: int
@@ -99,7 +102,7 @@ def test_opened_of_a_version_without_a_later_field_is_the_same_search_where_that
         changed: Any = json.loads(json.dumps(config))
         changed.get("base", changed)[group][field] = 8
         hold(tmp_path / f"{name} again", old)
-        with pytest.raises(InputError, match=rf"{prefix}{group}\.{field} was {off}, is 8"):
+        with pytest.raises(InputError, match=rf"{prefix}{group}\.{field} was {json.dumps(off)}, is 8"):
             hold(tmp_path / f"{name} again", changed)
 
 
@@ -211,3 +214,20 @@ def test_opened_where_no_directory_can_be_is_refused(tmp_path: Path, path: str) 
     with pytest.raises(InputError, match="cannot be written") as caught:
         hold(tmp_path / path, {})
     assert caught.value.field == "workdir"
+
+
+@pytest.mark.parametrize(("field", "on"), [("clip_norm", 1.0), ("norm_bias_rate", 64.0)])
+def test_holds_of_a_version_without_a_later_field_of_the_final_training(tmp_path: Path, field: str, on: float) -> None:
+    old: Any = configuration()
+    del old["final"][field]
+    hold(tmp_path, old)
+    assert workdir.holds(tmp_path, configuration())
+    assert not workdir.holds(tmp_path, configuration(**{f"final__{field}": on}))
+
+
+def test_told_leaves_out_later_fields_where_they_are_off() -> None:
+    plain, told = configuration(), workdir.told(configuration())
+    assert "space.whitening" not in told and "final.norm_bias_rate" not in told
+    assert told["space.pool_stride"] == plain["space"]["pool_stride"]
+    changed = workdir.told(configuration(space__whitening=True))
+    assert {name for name in changed if changed[name] != told.get(name)} == {"space.whitening"}

@@ -12,6 +12,9 @@ from tests.training.stepping import RECIPE, SPEC, batch, jitted_step
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import BlockSpec, ConvSpec
 from vlga_jax.network.whitening import patch_statistics
+from vlga_jax.training.examples import Examples
+from vlga_jax.training.fit import run_epochs
+from vlga_jax.training.programs import Plan, build
 from vlga_jax.training.step import (
     as_variables,
     initial_state,
@@ -65,6 +68,7 @@ def test_train_step_moves_offsets_of_batch_norm_by_their_own_rate(optimizer: str
     one, eight = moved(1.0), moved(8.0)
     raised = {name for name in one if name.endswith("['norm']['bias']")}
     assert 0 < len(raised) < len([name for name in one if name.endswith("['bias']")])
+    assert all(np.abs(one[name]).max() > 1e-4 for name in raised)
     for name, leaf in one.items():
         np.testing.assert_allclose(eight[name], leaf * (8 if name in raised else 1), rtol=1e-5, atol=1e-7)
 
@@ -84,3 +88,20 @@ def test_train_step_with_a_clip_norm_scales_larger_gradients_down_to_it(share: f
     norm = np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(whole))) / (1.9 * recipe.learning_rate)
     expected = jax.tree.map(lambda leaf: min(share, 1.0) * leaf, whole)  # Nesterov's first step is 1.9 gradients
     chex.assert_trees_all_close(moved(share * float(norm)), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_an_epoch_of_a_network_that_whitens_as_one_program_agrees_with_its_steps() -> None:
+    spec = dataclasses.replace(SPEC, whitening=True)
+    recipe = dataclasses.replace(RECIPE, epochs=1, ema_decay=0.3, norm_bias_rate=8.0)
+    data = Examples(np.concatenate([batch(seed).inputs for seed in range(3)]), np.arange(24, dtype=np.int32) % 3)
+    plan = Plan(spec, recipe, num_frozen=0, num_train=24, input_dtype="uint8", whole_epochs=False)
+    variables = initialise(jax.random.key(0), spec, patch_statistics(data.inputs))
+    ends = []
+    for whole in (False, True):
+        of_kind = dataclasses.replace(plan, whole_epochs=whole)
+        train = data.on_device() if whole else data
+        state = of_kind.initial_state(variables)
+        (end,) = run_epochs(of_kind, build(of_kind, evaluates=False), state, train, None, jax.random.key(1))
+        ends.append(end.state)
+    chex.assert_trees_all_close(*ends, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_equal(learnt(ends[1])["batch_stats"]["whitening"], variables["batch_stats"]["whitening"])

@@ -87,7 +87,7 @@ class NetworkSpec:
       num_classes: number of logits.
       activation: after every convolution.
       head_pool: global pooling before the dense layer, average or max.
-      blocks: with none, what goes into the first is pooled.
+      blocks: with none, the images, whitened or not, are pooled.
       whitening: whether the first block sees whitened patches of the images in place of their pixels.
     """
 

@@ -14,9 +14,11 @@ from vlga_jax.checks import InputError, knob
 from vlga_jax.fitness.evaluation import Request, digest_of, key_of, without
 from vlga_jax.keys import stream
 from vlga_jax.network.initialise import initialise
+from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 from vlga_jax.network.whitening import patch_statistics
 from vlga_jax.run.tracking import Listener
+from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import NOT_COMPILED, TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
@@ -173,8 +175,7 @@ def train_to_convergence(
     config, network = final.config, final.request.network
     if config.use_all_data:
         images = PhaseData(_joined(images.train, images.validation), images.validation)
-    whitening = patch_statistics(np.asarray(images.train.inputs)) if network.whitening else None
-    images = to_device_if_it_fits(images)
+    on_host, images = np.asarray(images.train.inputs), to_device_if_it_fits(images)
     plan = Plan(
         spec=network,
         recipe=config.recipe(network.input_shape[-1], layers),
@@ -193,7 +194,7 @@ def train_to_convergence(
     try:
         restored = store.restore(plan)
         if restored is None:
-            start = searched() if config.init == "searched" else initialise(stream(root, "init"), network, whitening)
+            start = searched() if config.init == "searched" else _fresh(stream(root, "init"), network, on_host)
             restored = plan.initial_state(start), start, Progress()
         state, best, progress = restored
         listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))
@@ -231,6 +232,10 @@ def train_to_convergence(
     finally:
         store.close()
     return Converged(best, progress, len(images.train) / statistics.median(seconds) if seconds else None, failure)
+
+
+def _fresh(key: PRNGKeyArray, network: NetworkSpec, images: np.ndarray) -> Variables:
+    return initialise(key, network, patch_statistics(images) if network.whitening else None)
 
 
 def _first_epoch_failed(error: TrainingFailure, config: FinalConfig) -> InputError:

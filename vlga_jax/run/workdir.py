@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlga_jax.checks import InputError
+from vlga_jax.fitness.evaluation import without
 from vlga_jax.run.history import write_atomically
 
 # What a continued run may change: none of it changes an evaluation that the search has asked for.
@@ -24,11 +25,13 @@ FREE = (
 )
 _FINGERPRINT = "data_fingerprint"
 # Fields that configurations did not always have, off.
-_LATER_EVERYWHERE = {
+_LATER_EVERYWHERE: Mapping[str, Any] = {
     "space.min_side": 1,
     "space.whitening": False,
     "fitness.max_block_flops": 0,
     "fitness.num_train_examples": 0,
+    "final.clip_norm": 0.0,
+    "final.norm_bias_rate": 1.0,
 }
 _LATER = {
     "search.child_mutation_rate": 0.0,
@@ -36,8 +39,6 @@ _LATER = {
     "search.winner_tolerance": 0.0,
     **_LATER_EVERYWHERE,
     **{f"base.{name}": off for name, off in _LATER_EVERYWHERE.items()},  # of a comparison
-    "base.final.clip_norm": 0.0,
-    "base.final.norm_bias_rate": 1.0,
 }
 MAY_GROW = (
     "search.num_phases",
@@ -134,6 +135,14 @@ def _is_free(name: str) -> bool:
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration's fields by their whole names, those too that its version did not have."""
     return {**_LATER, **_flat(config)}
+
+
+def told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration's fields by their whole names, without those of `_LATER` that are off.
+
+    So a configuration that says nothing of a new option is the one of before.
+    """
+    return without(_flat(config), _LATER)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

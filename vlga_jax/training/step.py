@@ -39,7 +39,7 @@ class Recipe:
       ema_decay: what a step leaves of the average over all steps' weights, which then is what counts; in [0, 1), 0 for
         no average. The first steps leave less, (1 + step) / (10 + step).
       clip_norm: gradients whose Euclidean norm, over all weights together, is larger are scaled down to it; 0 never.
-      norm_bias_rate: of batch norm's offsets, times the learning rate (64 in Page 2019 and in Jordan 2024).
+      norm_bias_rate: a factor on the learning rate of batch norm's offsets; 1 is none (64 in Page 2019, Jordan 2024).
     """
 
     epochs: int

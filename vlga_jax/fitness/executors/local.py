@@ -210,6 +210,7 @@ class LocalExecutor:
     def _train(self, request: Request, ancestor: Ancestor | None, limit_time: bool) -> Trained:
         with self._timed("features"):
             data = self._data_of(request, ancestor)
+            whitening = self._whitening if request.network.suffix(request.num_inherited).whitening else None
         plan = self._plan(request)
         started = time.perf_counter()
         paused = self._paused.pop(request.trajectory, None)
@@ -224,7 +225,7 @@ class LocalExecutor:
                 if paused is not None:
                     state = paused.state
                 else:
-                    state = plan.initial_state(self._initial_variables(request, plan, ancestor))
+                    state = plan.initial_state(_initial_variables(request, plan, ancestor, whitening))
                 started = time.perf_counter()
                 deadline = started + limit - before if limit else float("inf")
                 for end in run_epochs(
@@ -266,20 +267,22 @@ class LocalExecutor:
             Evaluation(request.digest, OK, fitness, "", tuple(losses), train_seconds, compile_seconds), variables
         )
 
-    def _initial_variables(self, request: Request, plan: Plan, ancestor: Ancestor | None) -> Variables:
-        """Fresh weights of what is new; where the plan holds the frozen prefix, or starts from others', those too."""
-        new = request.network.suffix(request.num_inherited)
-        key = stream(key_of(request.trajectory), "init")
-        fresh = initialise(key, new, self._whitening if new.whitening else None)
-        if ancestor is None:
-            return fresh
-        if request.sources is not None:
-            return transfer.matching(fresh, ancestor.variables, request.sources)
-        return transfer.merge(ancestor.variables, fresh, plan.num_frozen) if plan.num_frozen else fresh
-
     @functools.cached_property
     def _whitening(self) -> PatchStatistics:
-        return patch_statistics(np.asarray(self._images.train.inputs))
+        return patch_statistics(self._images.train.inputs)
+
+
+def _initial_variables(
+    request: Request, plan: Plan, ancestor: Ancestor | None, whitening: PatchStatistics | None
+) -> Variables:
+    """Fresh weights of what is new; where the plan holds the frozen prefix, or starts from others', those too."""
+    key, new = stream(key_of(request.trajectory), "init"), request.network.suffix(request.num_inherited)
+    fresh = initialise(key, new, whitening)
+    if ancestor is None:
+        return fresh
+    if request.sources is not None:
+        return transfer.matching(fresh, ancestor.variables, request.sources)
+    return transfer.merge(ancestor.variables, fresh, plan.num_frozen) if plan.num_frozen else fresh
 
 
 def _whole(request: Request, plan: Plan, ancestor: Ancestor | None, own: Variables) -> Variables:
