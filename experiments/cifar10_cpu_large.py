@@ -2,7 +2,8 @@
 
     python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large
 
-93.34 % in 78 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0 (`docs/evidence.md`).
+93.34 % in 78 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0, before images were whitened
+(`docs/evidence.md`); not measured since.
 """
 
 from ml_collections import ConfigDict
