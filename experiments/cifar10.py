@@ -5,7 +5,7 @@
 Cost: 400 epochs of training for the search, in phases of two generations of 16, of which the better half trains for
 all three epochs; then 100 epochs of the fittest, from scratch and on all training images. Meant for one GPU, not
 measured there yet: before networks had their present bounds, half of it (200 epochs in generations of 10, and 50 at
-the end) reached 90.64 % in 4.8 minutes on an H200, with one seed. A cut that runs on two CPU cores in 20 seconds
+the end) reached 90.64 % in 4.8 minutes on an H200, with one seed. A cut that runs on two CPU cores in half a minute
 stands in README.md, and `cifar10_cpu.py` is for a CPU.
 """
 

@@ -14,10 +14,11 @@ def get_config() -> ConfigDict:
     """Returns the search of `cifar10.py` with less of everything that costs.
 
     Fitness is trained on 20,000 of the 45,000 images, and no block may cost more than 60 MFLOP an image, nor a network
-    more than 200. The first block's costs count four times the channels, because images are whitened.
+    more than 200. Whitened images have four times the channels, and the first block's cost counts them.
 
-    Batch norm is always there, so its offsets may learn faster: in eight epochs of one network that was better, in
-    short trainings of networks with and without batch norm it is worse (`docs/evidence.md`).
+    Batch norm is in every block here, and its offsets learn faster: one network, trained once for eight epochs with it
+    and once without, was slightly better with it. In short trainings of networks where batch norm is a gene it was
+    worse (`docs/evidence.md`).
     """
     config = cifar10.get_config()
     config.space.channels = (64, 128)

@@ -3,7 +3,7 @@
 python -m vlga_jax.compare --config=experiments/compare_whitening.py --seeds=5 --workdir=runs/compare_whitening \
   --config.base.data.dir=data/tfds
 
-The rate is the final training's alone, so with and without it a seed has one search.
+The rate is the final training's alone, so a seed's search is the same with and without it.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from experiments import compare_cifar10_small, compare_digits
 
 
 def get_config() -> ConfigDict:
-    """Returns the comparison; the winner is trained from scratch as in `cifar10.py`, on the training images only."""
+    """Returns the comparison; the winner is trained from scratch with the optimizer of `cifar10.py`."""
     config = compare_cifar10_small.get_config()
     config.compare.budget_epochs = 96
     config.compare.reference = "pixels"
