@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.whitening import patch_statistics
 from vlga_jax.run import checkpoints, finish
-from vlga_jax.run.finish import Progress, train_to_convergence, validation_accuracy
+from vlga_jax.run.finish import FinalRequest, Progress, train_to_convergence, validation_accuracy
 from vlga_jax.run.tracking import NullListener
 from vlga_jax.training.examples import Examples
 from vlga_jax.training.failure import TrainingFailure
@@ -182,30 +182,28 @@ def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
     assert_same_bits(best, undisturbed[0])
 
 
-def test_train_to_convergence_interrupted_where_its_weights_are_packed_ends_the_same(tmp_path: Path) -> None:
-    final = request(weight_decay=0.0, ema_decay=0.0)
-    expected = train_to_convergence(final, NOISE, searched, tmp_path / "undisturbed", NullListener())
+def undisturbed_as_if_interrupted(final: FinalRequest, start: Callable[[], Any], directory: Path) -> dict[str, Any]:
+    """The variables of a training that nothing disturbed, once one that was interrupted twice has ended the same."""
+    expected = train_to_convergence(final, NOISE, start, directory / "undisturbed", NullListener())
     for stop in (0, 2):
         with pytest.raises(Interrupted):
-            train_to_convergence(final, NOISE, searched, tmp_path / "disturbed", Watcher(stop_after=stop))
-    best, progress, *_ = train_to_convergence(final, NOISE, never, tmp_path / "disturbed", NullListener())
+            train_to_convergence(final, NOISE, start, directory / "disturbed", Watcher(stop_after=stop))
+    best, progress, *_ = train_to_convergence(final, NOISE, never, directory / "disturbed", NullListener())
     assert progress == expected.progress
     assert_same_bits(best, expected.variables)
+    return expected.variables
+
+
+def test_train_to_convergence_interrupted_where_its_weights_are_packed_ends_the_same(tmp_path: Path) -> None:
+    undisturbed_as_if_interrupted(request(weight_decay=0.0, ema_decay=0.0), searched, tmp_path)
 
 
 def test_train_to_convergence_of_a_network_that_whitens_interrupted_ends_the_same(tmp_path: Path) -> None:
     plain = request(init="scratch", norm_bias_rate=8.0)
     network = dataclasses.replace(plain.request.network, whitening=True)
     final = dataclasses.replace(plain, request=dataclasses.replace(plain.request, network=network))
-    expected = train_to_convergence(final, NOISE, never, tmp_path / "undisturbed", NullListener())
-    found = expected.variables["batch_stats"]["whitening"]
-    assert_same_bits(found, patch_statistics(NOISE.train.inputs))
-    for stop in (0, 2):
-        with pytest.raises(Interrupted):
-            train_to_convergence(final, NOISE, never, tmp_path / "disturbed", Watcher(stop_after=stop))
-    best, progress, *_ = train_to_convergence(final, NOISE, never, tmp_path / "disturbed", NullListener())
-    assert progress == expected.progress
-    assert_same_bits(best, expected.variables)
+    variables = undisturbed_as_if_interrupted(final, never, tmp_path)
+    assert_same_bits(variables["batch_stats"]["whitening"], patch_statistics(NOISE.train.inputs))
 
 
 def test_train_to_convergence_stops_when_patience_runs_out_and_stays_stopped(tmp_path: Path) -> None:
