@@ -24,7 +24,7 @@ EXPERIMENTS = sorted(
 def commands(start: str) -> list[list[str]]:
     """The arguments of each command in a document's fences that starts so, once each."""
     found = []
-    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for fence in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL):
             lines = fence.replace("\\\n", " ").splitlines()
             found += [shlex.split(line.removeprefix(start)) for line in lines if line.startswith(f"{start} ")]

@@ -43,7 +43,7 @@ _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 # default where kernels are deterministic and nothing is tried out (`benchmarks/gpu_programs.py`).
 _GPU = ("--xla_gpu_enable_triton_gemm=false",)
 # XLA then takes the first algorithm of cuDNN's that gives the same bits every time, and tries none out. Autotuning must
-# not be off besides: that leaves convolutions to cuDNN's fallback, hundreds of times slower (docs/performance.md).
+# not be off besides: that leaves convolutions to cuDNN's fallback, hundreds of times slower (docs/performance/gpu.md).
 _DETERMINISTIC_GPU = ("--xla_gpu_deterministic_ops=true",)
 # Nor are two ways to emit a fusion compiled to choose one: for a GPU that is absent XLA leaves that out by itself where
 # kernels are deterministic, for one that is there it is told so. XLA ends the process over a flag that it does not

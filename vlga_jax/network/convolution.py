@@ -4,7 +4,7 @@ Where `onednn` is available, all three are oneDNN's. Elsewhere XLA's own forward
 a matrix product, but its weight gradient reads the whole batch once per tile of a small result, and its 1x1
 convolutions are slower than the products they are. So 1x1 is a product there, and a weight gradient goes through the
 batch in chunks that stay in cache: 256 images of 16x16x32, 3x3, to 32 channels, on two cores, 9.7 ms against 20.2.
-`docs/performance.md` has more. Where activations are to be bfloat16, `mixed` rounds the operands of oneDNN's.
+`docs/performance/cpu.md` has more. Where activations are to be bfloat16, `mixed` rounds the operands of oneDNN's.
 
 Elsewhere than on a CPU, in other precisions, and for wider kernels with a stride, `lax.conv_general_dilated` runs.
 """

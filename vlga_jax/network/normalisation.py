@@ -2,7 +2,7 @@
 
 Automatic differentiation of the textbook's formula keeps centred and scaled copies of the activations and reads them
 several times. Written as `x * gain + offset` with a gain and an offset for each channel, its gradient is of that form,
-too, and needs the inputs and the channels' statistics only. `docs/performance.md` has the figures.
+too, and needs the inputs and the channels' statistics only. `docs/performance/cpu.md` has the figures.
 
 Sums and statistics are float32 whatever the activations are.
 """

@@ -1,4 +1,4 @@
-"""What XLA is told about compiling networks. `docs/performance.md` has the figures behind it."""
+"""What XLA is told about compiling networks. `docs/performance` has the figures behind it."""
 
 from typing import Any
 

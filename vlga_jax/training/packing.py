@@ -2,7 +2,7 @@
 
 A kernel of few numbers takes as long to compile as a large one, and those of loss, optimizer and counters are the same
 for all networks but for their shapes. Of vectors there are few lengths. The bits are those of a step that is one
-program. `docs/performance.md` has the figures.
+program. `docs/performance/cpu.md` has the figures.
 """
 
 import dataclasses
