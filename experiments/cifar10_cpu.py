@@ -2,7 +2,7 @@
 
     python main.py --config=experiments/cifar10_cpu.py --workdir=runs/cifar10-cpu --config.data.dir=data/tfds
 
-93.54 % in 43 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0 (`docs/evidence.md`).
+93.54 % in 43 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0 (`docs/evidence/cifar10.md`).
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
 
     Offsets of batch norm learn faster, as the measured run had it: in eight epochs one network of six convolutions was
     slightly better for it and that run's winner was not. In short trainings of networks where batch norm is a gene it
-    was worse (`docs/evidence.md`).
+    was worse (`docs/evidence/cifar10.md`).
     """
     config = cifar10.get_config()
     config.space.channels = (64, 128)

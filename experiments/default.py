@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.space.min_side = 1  # pixels of a map, below which no pool or stride takes it
     config.space.pool_stride = 2  # pixels; 1 never shrinks the image, as in the report code
     config.space.head_pool = "average"  # or max, as in the paper's figures
-    config.space.whitening = False  # of images, 2x2 pixels to their principal components; see docs/evidence.md
+    config.space.whitening = False  # of images, 2x2 pixels to their principal components; see docs/evidence/training.md
 
     config.fitness = ConfigDict()  # vlga_jax/fitness/evaluation.py
     config.fitness.epochs = 3

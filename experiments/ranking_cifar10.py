@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
 
     Fitness as in `cifar10_cpu.py`, on 6,000 images, in blocks of a third of its operations at most. 3,000 images
     validate, so that an accuracy of 0.7 is known to 0.008 (one standard error). Images are not whitened and offsets
-    learn no faster, as when the ranking in `docs/evidence.md` was measured.
+    learn no faster, as when the ranking in `docs/evidence/ranking.md` was measured.
     """
     config = ConfigDict()
     config.ranking = ConfigDict({"num_seeds": 2, "first_seed": 0})

@@ -1,7 +1,7 @@
 """Whitened patches of images: what a network may see in place of pixels, which are alike all around.
 
 Every 2x2 patch becomes its principal components over the training images, each scaled to variance 1: a fixed linear map
-in front of the first block. Networks learn faster behind it (`docs/evidence.md`).
+in front of the first block. Networks learn faster behind it (`docs/evidence/training.md`).
 
 Source: the first layer of Jordan 2024 (arXiv 2404.00498, section 3.2), after Page 2019, "How to train your ResNet 8".
 In Jordan's every component comes a second time, negated, and both get a learnt offset and an activation; not here.
