@@ -53,7 +53,7 @@ _RIVAL = "optuna_pytorch"
 _START_SECONDS = 8.0  # imports, data and evolution, which the budget of this project's evaluations does not see
 # Where the peer knows one value only, that of `experiments/default.py`.
 _FIXED: Mapping[str, Sequence[str]] = {
-    "space": ("strides", "dropout_rates", "first_block_has_b", "min_side", "head_pool", "whitening"),
+    "space": ("strides", "dropout_rates", "first_block_has_b", "head_pool", "whitening"),
     "fitness": (
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
@@ -214,6 +214,7 @@ def make_job(ours: Sequence[RunConfig], images: Path, seed: int, seconds: float)
             "include_skip": space.include_skip,
         },
         "pool_stride": space.pool_stride,
+        "min_side": space.min_side,
         "min_convolutions": 2,
         "max_convolutions": compare_optuna.MAX_CONVOLUTIONS,
         "epochs": fitness.epochs,

@@ -77,6 +77,7 @@ _FINAL: dict[str, Check] = {
 _JOB: dict[str, Check] = {
     "space": _MAPPING,
     "pool_stride": _whole(1, 2),
+    "min_side": _whole(1),
     "min_convolutions": _whole(2, 100),
     "max_convolutions": _whole(2, 100),
     "epochs": _whole(1),

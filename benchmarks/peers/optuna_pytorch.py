@@ -56,12 +56,13 @@ class Found:
     fitness: float
 
 
-def build(genes: list[dict], pool_stride: int, images: Tensor) -> Network:
+def build(genes: list[dict], job: dict, images: Tensor) -> Network:
     """Returns the network of genes for images `[n, side, side, channels]`, with fresh weights, on the device."""
     _, side, _, channels = images.shape
     blocks: list[Block] = []
     for own in genes:
-        blocks.append(Block(own, genes[0]["activation"], channels, side, pool_stride, first=not blocks))
+        pools = {"pool_stride": job["pool_stride"], "min_side": job["min_side"]}
+        blocks.append(Block(own, genes[0]["activation"], channels, side, **pools, first=not blocks))
         side, channels = blocks[-1].out_side, blocks[-1].out_channels
     return Network([], Blocks(*blocks)).to(DEVICE, memory_format=torch.channels_last)
 
@@ -125,7 +126,7 @@ def evaluate(trial: optuna.Trial, job: dict, train: Data, validation: Data, dead
     """
     genes = suggest_genes(trial, job)
     random = random_of(job["seed"], _TRIAL, trial.number)
-    network = build(genes, job["pool_stride"], train.images)
+    network = build(genes, job, train.images)
     optimizer = torch.optim.Adam(network.parameters(), lr=job["learning_rate"], fused=True)
 
     def cut_if_late(*_) -> None:
@@ -242,7 +243,7 @@ def run(job: dict, images: dict[str, np.ndarray]) -> dict:
     search_seconds = time.perf_counter() - _STARTED
     random = random_of(job["seed"], _FINAL)
     scratch = job["final"]["init"] == "scratch"
-    network = build(best.genes, job["pool_stride"], train.images) if scratch else best.network
+    network = build(best.genes, job, train.images) if scratch else best.network
     final_epochs = train_to_convergence(network, job, train, validation, random)
     test_accuracy, _ = accuracy(network, test, "eager")
     states = [trial["state"] for trial in trials]

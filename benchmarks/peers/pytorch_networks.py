@@ -38,7 +38,17 @@ class Pool(nn.Module):
 class Block(nn.Module):
     """Convolution a, batch norm, activation, pool; convolution b, batch norm, activation; plus 1x1 of the input."""
 
-    def __init__(self, genes: dict, activation: str, in_channels: int, side: int, pool_stride: int, *, first: bool):
+    def __init__(
+        self,
+        genes: dict,
+        activation: str,
+        in_channels: int,
+        side: int,
+        pool_stride: int,
+        *,
+        first: bool,
+        min_side: int = 1,
+    ):
         """Builds the block with fresh weights.
 
         Args:
@@ -47,10 +57,11 @@ class Block(nn.Module):
           in_channels, side: of the maps that go in; `side` in pixels. A 1x1 map is not pooled.
           pool_stride: pixels.
           first: whether this is a network's first block, which always has convolution b.
+          min_side: pixels; a pool that would leave fewer has stride 1.
         """
         super().__init__()
         pooled = genes["include_pool"] and side > 1
-        stride = pool_stride if pooled else 1
+        stride = pool_stride if pooled and -(-side // pool_stride) >= min_side else 1
         self.out_side, self.out_channels = -(-side // stride), genes["a_channels"]
         layers = conv_unit(genes, "a", activation, in_channels)
         if pooled:

@@ -46,6 +46,7 @@ FINAL = {
 JOB = {
     "space": SPACE,
     "pool_stride": 2,
+    "min_side": 8,
     "min_convolutions": 2,
     "max_convolutions": 7,
     "epochs": 3,
@@ -124,6 +125,7 @@ def test_read_job_of_a_good_job_returns_it_with_init(tmp_path: Path) -> None:
         ({"budget_seconds": math.nan}, ["budget_seconds=nan", "above 0"]),
         ({"budget_seconds": math.inf}, ["budget_seconds=inf", "above 0"]),
         ({"pool_stride": 3}, ["pool_stride=3", "at most 2"]),
+        ({"min_side": 0}, ["min_side=0", "at least 1"]),
         ({"seed": -1}, ["seed=-1"]),
         ({"more": 1}, ["more=1", "unknown"]),
         ({"final": {**FINAL, "schedule": "linear"}}, ["final.schedule='linear'", "cosine"]),

@@ -5,11 +5,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks.against_optuna import make_job
 from experiments import compare_optuna
+from vlga_jax.evolution.random_search import SearchConfig, draw
+from vlga_jax.genome.chromosome import to_values
+from vlga_jax.genome.space import make_search_space
+from vlga_jax.network.decode import decode
+from vlga_jax.network.spec import count_parameters
 from vlga_jax.run.comparing import parse_comparison
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
@@ -40,6 +46,45 @@ assert len(seen) > 40, len(seen)  # of 50, in 200 draws
 def test_augment_gives_every_reflected_crop_and_its_mirror_image_and_nothing_else() -> None:
     done = subprocess.run([PYTHON, "-c", AUGMENT], cwd=PEERS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+SIZES = """
+import json, sys, torch
+from optuna_pytorch import build
+job = json.load(sys.stdin)
+for genes in job["networks"]:
+    network = build(genes, job, torch.zeros(1, job["side"], job["side"], 3, dtype=torch.uint8))
+    print(json.dumps([sum(each.numel() for each in network.parameters()), [one.out_side for one in network.block]]))
+"""
+
+
+@pytest.mark.parametrize(("side", "pool_stride", "min_side"), [(32, 2, 8), (30, 2, 8), (12, 2, 1), (12, 1, 8)])
+def test_networks_have_the_sizes_of_ours(side: int, pool_stride: int, min_side: int) -> None:
+    comparison = parse_comparison(compare_optuna.get_config().to_dict())
+    space = make_search_space(comparison.run_config("vlga", 0).space)
+    networks = SearchConfig(
+        "random_search", population_size=1, num_generations=1, min_convolutions=2, max_convolutions=10
+    )
+    chromosomes = [draw(jax.random.key(seed), space, networks) for seed in range(12)]
+    job = {"networks": [to_values(space, each) for each in chromosomes], "side": side}
+    job |= {"pool_stride": pool_stride, "min_side": min_side}
+    command = [PYTHON, "-c", SIZES]
+    done = subprocess.run(command, cwd=PEERS, input=json.dumps(job), capture_output=True, text=True, check=True)
+    for chromosome, line in zip(chromosomes, done.stdout.splitlines(), strict=True):
+        spec = decode(
+            space,
+            chromosome,
+            input_shape=(side, side, 3),
+            num_classes=10,
+            pool_stride=pool_stride,
+            min_side=min_side,
+            head_pool="average",
+        )
+        shape, sides = spec.input_shape, []
+        for block in spec.blocks:
+            shape = block.out_shape(shape)
+            sides.append(shape[0])
+        assert json.loads(line) == [count_parameters(spec), sides]
 
 
 def test_search_and_final_training_learn_what_can_be_learnt(tmp_path: Path) -> None:
