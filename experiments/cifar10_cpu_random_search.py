@@ -3,8 +3,8 @@
     python main.py --config=experiments/cifar10_cpu_random_search.py --workdir=runs/cifar10-cpu-random-search
 
 The rival of `cifar10_cpu.py`: the same space, limits, fitness and final training, and 380 seconds of evaluations, about
-as long as that searched on the machine of `docs/evidence/cifar10.md`. Another machine evaluates more or fewer networks by then.
-91.42 % there with seed 0, where `cifar10_cpu.py` has 93.54 %.
+as long as that searched on the machine of `docs/evidence/cifar10.md`. Another machine evaluates more or fewer networks
+by then. 91.42 % there with seed 0, where `cifar10_cpu.py` has 93.54 %.
 """
 
 from ml_collections import ConfigDict

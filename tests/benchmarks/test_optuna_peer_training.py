@@ -68,7 +68,7 @@ def test_networks_have_the_sizes_of_ours(side: int, pool_stride: int, min_side: 
     chromosomes = [draw(jax.random.key(seed), space, networks) for seed in range(12)]
     job = {"networks": [to_values(space, each) for each in chromosomes], "side": side}
     job |= {"pool_stride": pool_stride, "min_side": min_side}
-    command = [PYTHON, "-c", SIZES]
+    command: list[str | Path] = [PYTHON, "-c", SIZES]
     done = subprocess.run(command, cwd=PEERS, input=json.dumps(job), capture_output=True, text=True, check=True)
     for chromosome, line in zip(chromosomes, done.stdout.splitlines(), strict=True):
         spec = decode(

@@ -105,6 +105,46 @@ def test_progress_of_a_search_that_its_budget_will_end_says_when(
     assert "phase 1/9 generation 1/9 done: best 0.5000 average 0.5000, about 40 s left" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("num_phases", "budget", "started", "placed"),
+    [
+        (1, {"epochs": 0, "seconds": 0.0}, "1 phase, 1000 generations of 9 individuals", "1/1 generation 2/1000"),
+        (
+            1,
+            {"epochs": 0, "seconds": 380.0},
+            "1 phase, generations of 9 individuals, at most 6 min 20 s of evaluations",
+            "1/1 generation 2",
+        ),
+        (
+            20,
+            {"epochs": 1400, "seconds": 9.0},
+            "20 phases, 1000 generations of 9 individuals, at most 1,400 epochs or 9 s of evaluations",
+            "1/20 generation 2/1000",
+        ),
+    ],
+)
+@pytest.mark.parametrize("make", [PlainProgress, RichProgress])
+def test_progress_names_the_budget_and_no_total_that_only_it_decides(
+    make: type[PlainProgress | RichProgress],
+    num_phases: int,
+    budget: dict[str, float],
+    started: str,
+    placed: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listener = make(clock=Clock())
+    config = {"budget": budget}
+    listener.run_started(
+        workdir=Path("runs"), config=config, num_phases=num_phases, num_generations=1000, population_size=9
+    )
+    listener.generation_started(phase=0, generation=1, num_to_train=1, num_individuals=1)
+    listener.generation_finished(rows=[row(0.5)])
+    listener.close()
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"searching in runs: {started} " in out
+    assert f"phase {placed} done: best 0.5000" in out
+
+
 def test_plain_progress_calls_a_network_that_costs_too_much_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     listener = PlainProgress(clock=Clock())
     listener.generation_started(phase=0, generation=0, num_to_train=1, num_individuals=1)

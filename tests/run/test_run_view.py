@@ -11,7 +11,7 @@ from vlga_jax.run.run_view import RunView, duration
 
 def started_view(clock: Clock, num_phases: int = 2, **budget: Any) -> RunView:
     view = RunView(clock)
-    view.run_started(workdir=Path("run"), num_phases=num_phases, num_generations=2, population_size=4)
+    view.run_started(workdir=Path("run"), config={}, num_phases=num_phases, num_generations=2, population_size=4)
     view.generation_started(phase=0, generation=0, num_to_train=4, num_individuals=4, **budget)
     return view
 

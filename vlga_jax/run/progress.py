@@ -17,8 +17,9 @@ _QUIET_SECONDS = 30.0  # after so long without a line the next epoch gets one
 def start_line(view: RunView, workdir: Path) -> str:
     """Returns what a run is about to do, in one line."""
     phases = _count(view.num_phases, "phase") if view.num_phases else "phases until the stop rule"
-    generations = f"{_count(view.num_generations, 'generation')} of {_count(view.population_size, 'individual')}"
-    return f"searching in {workdir}: {phases}, {generations}"
+    generations = _count(view.num_generations, "generation") if view.num_generations else "generations"
+    budget = f", at most {view.budget}" if view.budget else ""
+    return f"searching in {workdir}: {phases}, {generations} of {_count(view.population_size, 'individual')}{budget}"
 
 
 def _count(number: int, thing: str) -> str:
@@ -101,7 +102,11 @@ class PlainProgress(NullListener):
         population_size: int,
     ) -> None:
         self._view.run_started(
-            workdir=workdir, num_phases=num_phases, num_generations=num_generations, population_size=population_size
+            workdir=workdir,
+            config=config,
+            num_phases=num_phases,
+            num_generations=num_generations,
+            population_size=population_size,
         )
         self._print(start_line(self._view, workdir))
 

@@ -79,7 +79,11 @@ class RichProgress(NullListener):
         population_size: int,
     ) -> None:
         self._view.run_started(
-            workdir=workdir, num_phases=num_phases, num_generations=num_generations, population_size=population_size
+            workdir=workdir,
+            config=config,
+            num_phases=num_phases,
+            num_generations=num_generations,
+            population_size=population_size,
         )
         self._print(start_line(self._view, workdir))
         streams = sys.stdout, sys.stderr
@@ -108,10 +112,9 @@ class RichProgress(NullListener):
         view = self._view
         individuals = view.num_finished / max(1, view.num_individuals)
         generations = view.generation + individuals
-        phases = view.phase + generations / max(1, view.num_generations)
-        phase_count = f"{view.phase + 1}/{view.num_phases}" if view.num_phases else f"{view.phase + 1}"
-        self._move("phase", phases, view.num_phases, phase_count)
-        self._move("generation", generations, view.num_generations, f"{view.generation + 1}/{view.num_generations}")
+        phases = view.phase + (generations / view.num_generations if view.num_generations else 0)
+        self._move("phase", phases, view.num_phases, view.phase_text())
+        self._move("generation", generations, view.num_generations, view.generation_text())
         count = f"{view.num_finished}/{view.num_individuals}"
         self._move("individual", view.num_finished, view.num_individuals, count)
 

@@ -5,8 +5,9 @@ People count phases, generations, individuals and epochs from 1.
 
 import collections
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vlga_jax.fitness.status import OK
 from vlga_jax.run.history import HistoryRow
@@ -26,6 +27,8 @@ class RunView:
     Attributes:
       phase, generation: the current ones, from 0.
       num_phases: 0 if a stop rule decides.
+      num_generations: of a phase; 0 if a budget decides, which is where the only phase has one.
+      budget: what the search may spend in all, in words; nothing where it has no budget.
       num_individuals: of the current generation; `num_finished` of them have their fitness.
       num_replayed: of the current generation, new individuals whose fitness came from the ledger.
       best: the first individual with the highest fitness so far, if any.
@@ -47,14 +50,26 @@ class RunView:
         self._num_to_train = self._num_trained_here = 0
         self.num_replayed = 0
         self.num_phases = self.num_generations = self.population_size = 0
+        self._most_generations = 0  # of a phase, whoever ends it
+        self.budget = ""
         self.phase = self.generation = self.num_individuals = self.num_finished = 0
         self.num_trained = self.num_failed = 0
         self.best: HistoryRow | None = None
         self.workdir = Path()
 
-    def run_started(self, *, workdir: Path, num_phases: int, num_generations: int, population_size: int) -> None:
+    def run_started(
+        self,
+        *,
+        workdir: Path,
+        config: Mapping[str, Any],
+        num_phases: int,
+        num_generations: int,
+        population_size: int,
+    ) -> None:
         self.workdir = workdir
-        self.num_phases, self.num_generations, self.population_size = num_phases, num_generations, population_size
+        self.budget = _budget_text(config.get("budget", {}))
+        self.num_phases, self.population_size, self._most_generations = num_phases, population_size, num_generations
+        self.num_generations = 0 if self.budget and num_phases == 1 else num_generations
         self._started = self._last_event = self._clock()
 
     def generation_started(
@@ -124,14 +139,21 @@ class RunView:
         # Until one is seen: half of a population survives, so about half is new in every later generation.
         num_new = sum(self._num_new) / len(self._num_new) if self._num_new else self.population_size / 2
         here = min(self._num_to_train - self._num_trained_here, self.num_individuals - self.num_finished)
-        in_phase = max(0, here) + max(0, self.num_generations - 1 - self.generation) * num_new
-        per_phase = self.population_size + (self.num_generations - 1) * num_new
+        in_phase = max(0, here) + max(0, self._most_generations - 1 - self.generation) * num_new
+        per_phase = self.population_size + (self._most_generations - 1) * num_new
         return in_phase + max(0, self.num_phases - 1 - self.phase) * per_phase
 
     def place(self) -> str:
         """Returns "phase 1/3 generation 2/3"."""
-        phases = f"/{self.num_phases}" if self.num_phases else ""
-        return f"phase {self.phase + 1}{phases} generation {self.generation + 1}/{self.num_generations}"
+        return f"phase {self.phase_text()} generation {self.generation_text()}"
+
+    def phase_text(self) -> str:
+        """Returns "1/3", or "1" where nobody knows how many there are."""
+        return _of(self.phase, self.num_phases)
+
+    def generation_text(self) -> str:
+        """Returns "2/3", or "2" where nobody knows how many there are."""
+        return _of(self.generation, self.num_generations)
 
     def best_text(self) -> str:
         """Returns the best fitness so far, "none yet" before there is one."""
@@ -143,6 +165,16 @@ class RunView:
         if seconds is None:
             return ""
         return f"about {duration(seconds)} left" + ("" if self.num_phases else " in this phase")
+
+
+def _of(index: int, total: int) -> str:
+    return f"{index + 1}/{total}" if total else f"{index + 1}"
+
+
+def _budget_text(budget: Mapping[str, Any]) -> str:
+    limits = [f"{budget['epochs']:,} epochs"] if budget.get("epochs") else []
+    limits += [f"{duration(budget['seconds'])} of evaluations"] if budget.get("seconds") else []
+    return " or ".join(limits)
 
 
 def duration(seconds: float) -> str:
