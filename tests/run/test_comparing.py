@@ -4,13 +4,14 @@ import dataclasses
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
 
 from benchmarks import against_optuna
-from experiments import compare_digits, default, digits
+from experiments import compare_digits, default, digits, ranking_cifar10
 from vlga_jax import compare as program
 from vlga_jax.checks import InputError
 from vlga_jax.run.comparing import compare, parse_comparison, record_from_json
@@ -194,9 +195,13 @@ def test_parse_comparison_of_bad_input_names_it(field: str, value: Any, message:
         parse_comparison(config.to_dict())
 
 
-def test_parse_comparison_of_a_run_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match=r"config\.compare.*is missing; run `python main.py` with an experiment; "):
-        parse_comparison(digits.get_config().to_dict())
+@pytest.mark.parametrize(
+    ("other", "remedy"),
+    [(digits, "`python main.py` with an experiment"), (ranking_cifar10, "`python -m vlga_jax.ranking` with a ranking")],
+)
+def test_parse_comparison_of_another_program_names_it(other: ModuleType, remedy: str) -> None:
+    with pytest.raises(InputError, match=rf"config\.compare.*is missing; run {remedy}; "):
+        parse_comparison(other.get_config().to_dict())
 
 
 @pytest.mark.parametrize(
