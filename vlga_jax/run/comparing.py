@@ -101,7 +101,7 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
                 program = (
                     "-m vlga_jax.ranking` with a ranking" if "ranking" in values else "main.py` with an experiment"
                 )
-                remedy = f"run `python {program}; {remedy}"
+                remedy = f"run `python {other}; {remedy}"
             raise InputError(f"config.{group}", None, f"is missing; {remedy}")
     compared, every = parse(CompareConfig, values["compare"], "config.compare"), values["strategies"]
     for field, names in (
