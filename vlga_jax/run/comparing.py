@@ -98,9 +98,7 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
         if not isinstance(values.get(group), Mapping):
             remedy = "experiments/compare_digits.py shows a comparison"
             if group == "compare":
-                program = (
-                    "-m vlga_jax.ranking` with a ranking" if "ranking" in values else "main.py` with an experiment"
-                )
+                other = "-m vlga_jax.ranking` with a ranking" if "ranking" in values else "main.py` with an experiment"
                 remedy = f"run `python {other}; {remedy}"
             raise InputError(f"config.{group}", None, f"is missing; {remedy}")
     compared, every = parse(CompareConfig, values["compare"], "config.compare"), values["strategies"]
