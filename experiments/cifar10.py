@@ -18,9 +18,9 @@ def get_config() -> ConfigDict:
     """Returns the recommended search.
 
     Two generations a phase lead on a little of CIFAR-10, within chance, and so do maps of at least 8 pixels
-    (`docs/evidence.md`), and the final learning rate. The winner on the H200 squeezed its maps into 32 channels after
-    the first block, so channels begin at 64; that and the rest are judgement, not yet measured. Fine-tuning is off: at
-    equal seconds its winners, trained from scratch, were no better.
+    (`docs/evidence/settings.md`), and the final learning rate (`docs/evidence/training.md`). The winner on the H200
+    squeezed its maps into 32 channels after the first block, so channels begin at 64; that and the rest are judgement,
+    not yet measured. Fine-tuning is off: at equal seconds its winners, trained from scratch, were no better.
 
     No network may cost more than 6 GFLOP an image, so that 100 epochs of the largest take some twelve minutes at the
     rate that was reached there, and no block more than a quarter of that: of blocks drawn at random, 24 a phase, the
