@@ -2,8 +2,8 @@
 
     python -m benchmarks.against_optuna --seeds=5 --workdir=runs/against_optuna
 
-For each seed there are searches, one after the other, each in a process of its own: `vlga_jax.compare`
-with each strategy of `experiments/compare_optuna.py`, then `benchmarks/peers/optuna_pytorch.py`, with
+For each seed there are three searches, one after the other, each in a process of its own: `vlga_jax.compare`
+with both strategies of `experiments/compare_optuna.py`, then `benchmarks/peers/optuna_pytorch.py`, with
 networks of at most as many convolutions. The winners are then trained and tested alike, which the budget does
 not count. Every search of ours starts without compiled programs. Repeating the command goes on where it was. It
 leaves comparison.md, comparison.csv and figures/ in the workdir; seconds count from the start of a process.
@@ -31,6 +31,7 @@ from benchmarks.images import choose_images
 from benchmarks.jobs import write_images
 from experiments import compare_optuna, default
 from vlga_jax.checks import InputError
+from vlga_jax.fitness.evaluation import without
 from vlga_jax.run.comparing import parse_comparison, record_from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import RunConfig
@@ -60,6 +61,13 @@ _FIXED: Mapping[str, Sequence[str]] = {
     "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "norm_bias_rate", "precision"),
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
+# Fields, off, that results from before do not say.
+_LATER: Mapping[str, Mapping[str, Any]] = {
+    "search": {"child_mutation_rate": 0.0},
+    "space": {"min_side": 1, "whitening": False},
+    "fitness": {"max_block_flops": 0, "num_train_examples": 0},
+    "final": {"clip_norm": 0.0, "norm_bias_rate": 1.0},
+}
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "flip", "crop_padding"),
@@ -145,7 +153,7 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
-    return {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
+    return {group: without(dataclasses.asdict(getattr(config, group)), _LATER.get(group, {})) for group in _ASKED}
 
 
 def require_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
