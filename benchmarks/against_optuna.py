@@ -58,7 +58,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
     ),
-    "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "norm_bias_rate", "precision"),
+    "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
 # Fields, off, that results from before do not say.
@@ -66,7 +66,7 @@ _LATER: Mapping[str, Mapping[str, Any]] = {
     "search": {"child_mutation_rate": 0.0},
     "space": {"min_side": 1, "whitening": False},
     "fitness": {"max_block_flops": 0, "num_train_examples": 0},
-    "final": {"clip_norm": 0.0, "norm_bias_rate": 1.0},
+    "final": {"clip_norm": 0.0},
 }
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
@@ -214,7 +214,7 @@ def make_job(ours: Sequence[RunConfig], images: Path, seed: int, seconds: float)
             "include_skip": space.include_skip,
         },
         "pool_stride": space.pool_stride,
-        "min_side": space.min_side,
+        **({} if space.min_side == 1 else {"min_side": space.min_side}),  # as jobs of before say nothing of it
         "min_convolutions": 2,
         "max_convolutions": compare_optuna.MAX_CONVOLUTIONS,
         "epochs": fitness.epochs,

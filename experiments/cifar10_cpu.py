@@ -2,7 +2,7 @@
 
     python main.py --config=experiments/cifar10_cpu.py --workdir=runs/cifar10-cpu --config.data.dir=data/tfds
 
-93.54 % in 43 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0 (`docs/evidence/cifar10.md`).
+93.62 % in 42 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0 (`docs/evidence/cifar10.md`).
 """
 
 from ml_collections import ConfigDict
@@ -15,10 +15,6 @@ def get_config() -> ConfigDict:
 
     Fitness is trained on 20,000 of the 45,000 images, and no block may cost more than 60 MFLOP an image, nor a network
     more than 200. Whitened images have four times the channels, and the first block's cost counts them.
-
-    Offsets of batch norm learn faster, as the measured run had it: in eight epochs one network of six convolutions was
-    slightly better for it and that run's winner was not. In short trainings of networks where batch norm is a gene it
-    was worse (`docs/evidence/cifar10.md`).
     """
     config = cifar10.get_config()
     config.space.channels = (64, 128)
@@ -36,5 +32,4 @@ def get_config() -> ConfigDict:
     config.final.epochs = 40
     config.final.batch_size = 256
     config.final.cutout = 8
-    config.final.norm_bias_rate = 64.0
     return config

@@ -3,7 +3,7 @@
     python main.py --config=experiments/cifar10_cpu_large.py --workdir=runs/cifar10-cpu-large
 
 93.34 % in 78 minutes on two cores of an AMD EPYC that multiplies bfloat16, with seed 0, before images were whitened
-and offsets learnt faster (`docs/evidence/cifar10.md`); not measured since.
+(`docs/evidence/cifar10.md`); not measured since.
 """
 
 from ml_collections import ConfigDict

@@ -74,7 +74,6 @@ def get_config() -> ConfigDict:
     config.final.cutout = 0  # pixels, side of a square made grey in each colour image; 0 is none
     config.final.ema_decay = 0.0  # of an average over all steps that becomes the network, as in 0.999; 0 is none
     config.final.clip_norm = 0.0  # of all gradients together; larger ones are scaled down to it, 0 is never
-    config.final.norm_bias_rate = 1.0  # times the learning rate: how fast batch norm's offsets learn
     config.final.test_flip = False  # test colour images mirrored, too; a result of its own beside test_accuracy
     config.final.precision = "float32"  # or bfloat16, auto
 

@@ -91,7 +91,7 @@ _JOB: dict[str, Check] = {
 
 
 def read_job(path: Path) -> dict[str, Any]:
-    """Returns the job of a file, checked, with `final.init` filled in.
+    """Returns the job of a file, checked, with `min_side` and `final.init` filled in.
 
     Raises:
       JobError: the file cannot be read, or a field is missing, unknown or not what README.md says.
@@ -102,6 +102,7 @@ def read_job(path: Path) -> dict[str, Any]:
         raise JobError("--job", str(path), f"cannot be read: {error}") from error
     if not isinstance(job, dict):
         raise JobError("--job", str(path), "must hold a mapping")
+    job = {"min_side": 1, **job}
     _require(job, _JOB, "")
     job["final"] = {"init": "searched", **job["final"]}
     _require(job["final"], _FINAL, "final.")

@@ -114,6 +114,8 @@ def test_read_job_of_a_good_job_returns_it_with_init(tmp_path: Path) -> None:
     assert read_job(written(tmp_path, JOB)) == job(final={**FINAL, "init": "searched"})
     scratch = job(final={**FINAL, "init": "scratch"})
     assert read_job(written(tmp_path, scratch)) == scratch
+    without = {name: value for name, value in scratch.items() if name != "min_side"}
+    assert read_job(written(tmp_path, without)) == {**scratch, "min_side": 1}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_read_job_of_a_wrong_field_names_it_in_one_line(
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize("name", JOB)
+@pytest.mark.parametrize("name", sorted(JOB.keys() - {"min_side"}))
 def test_read_job_without_a_field_names_it(name: str, tmp_path: Path) -> None:
     values = job()
     del values[name]

@@ -25,7 +25,6 @@ CONFIG = FinalConfig(
     cutout=2,
     ema_decay=0.9,
     clip_norm=0.0,
-    norm_bias_rate=1.0,
     test_flip=False,
     precision="float32",
 )

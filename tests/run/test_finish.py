@@ -199,7 +199,7 @@ def test_train_to_convergence_interrupted_where_its_weights_are_packed_ends_the_
 
 
 def test_train_to_convergence_of_a_network_that_whitens_interrupted_ends_the_same(tmp_path: Path) -> None:
-    plain = request(init="scratch", norm_bias_rate=8.0)
+    plain = request(init="scratch")
     network = dataclasses.replace(plain.request.network, whitening=True)
     final = dataclasses.replace(plain, request=dataclasses.replace(plain.request, network=network))
     variables = undisturbed_as_if_interrupted(final, never, tmp_path)

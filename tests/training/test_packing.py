@@ -78,7 +78,6 @@ def test_training_packed_leaves_a_state_on_the_device_alone() -> None:
         with_recipe(weight_decay=0.1),  # of kernels alone
         with_recipe(ema_decay=0.9),
         with_recipe(clip_norm=1.0),  # of all weights together
-        with_recipe(norm_bias_rate=64.0),  # of some
         dataclasses.replace(PLAN, num_frozen=1),
         dataclasses.replace(PLAN, whole_epochs=True),
         dataclasses.replace(PLAN, layers="plain"),

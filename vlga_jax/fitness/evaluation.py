@@ -22,7 +22,7 @@ from vlga_jax.training.step import PRECISIONS, Recipe, resolved_precision
 
 WORST_FITNESS = 0.0
 # Fields that recipes, limits and networks did not always have. Where they are off they are left out: old ledgers count.
-_LATER = {"cutout": 0, "ema_decay": 0.0, "clip_norm": 0.0, "norm_bias_rate": 1.0}
+_LATER = {"cutout": 0, "ema_decay": 0.0, "clip_norm": 0.0}
 _LATER_LIMITS = {"max_block_flops": 0}
 _LATER_NETWORK = {"whitening": False}
 

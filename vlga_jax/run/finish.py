@@ -28,7 +28,7 @@ from vlga_jax.training.step import PRECISIONS, Recipe, learnt, resolved_precisio
 
 COLOUR_CHANNELS = 3
 # Fields that configurations did not always have, off.
-_LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False, "clip_norm": 0.0, "norm_bias_rate": 1.0}
+_LATER = {"cutout": 0, "ema_decay": 0.0, "test_flip": False, "clip_norm": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,6 @@ class FinalConfig:
     cutout: int = knob(at_least=0)
     ema_decay: float = knob(at_least=0, at_most=0.99999)
     clip_norm: float = knob(at_least=0)
-    norm_bias_rate: float = knob(above=0)
     test_flip: bool = knob()
     precision: str = knob(one_of=PRECISIONS)
 

@@ -31,7 +31,6 @@ _LATER_EVERYWHERE: Mapping[str, Any] = {
     "fitness.max_block_flops": 0,
     "fitness.num_train_examples": 0,
     "final.clip_norm": 0.0,
-    "final.norm_bias_rate": 1.0,
 }
 _LATER = {
     "search.child_mutation_rate": 0.0,

@@ -36,7 +36,7 @@ def packing_of(spec: NetworkSpec, recipe: Recipe) -> "Packing | None":
 
 def learns_alike(recipe: Recipe) -> bool:
     """Returns whether every weight learns by the same rule, and alone: then a vector's place says nothing."""
-    return (recipe.weight_decay, recipe.ema_decay, recipe.clip_norm, recipe.norm_bias_rate) == (0, 0, 0, 1)
+    return recipe.weight_decay == recipe.ema_decay == recipe.clip_norm == 0
 
 
 @dataclasses.dataclass(frozen=True)

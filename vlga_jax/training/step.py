@@ -39,7 +39,6 @@ class Recipe:
       ema_decay: what a step leaves of the average over all steps' weights, which then is what counts; in [0, 1), 0 for
         no average. The first steps leave less, (1 + step) / (10 + step).
       clip_norm: gradients whose Euclidean norm, over all weights together, is larger are scaled down to it; 0 never.
-      norm_bias_rate: a factor on the learning rate of batch norm's offsets; 1 is none (64 in Page 2019, Jordan 2024).
     """
 
     epochs: int
@@ -56,7 +55,6 @@ class Recipe:
     cutout: int = 0
     ema_decay: float = 0.0
     clip_norm: float = 0.0
-    norm_bias_rate: float = 1.0
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -137,11 +135,6 @@ def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> 
     def kernels(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
-    def norm_biases(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: [step.key for step in path[-2:]] == ["norm", "bias"], params
-        )
-
     moments = optax.scale_by_adam() if recipe.optimizer == "adam" else optax.trace(decay=0.9, nesterov=True)
     parts = [optax.clip_by_global_norm(recipe.clip_norm)] if recipe.clip_norm > 0 else []
     # One vector of all weights: a tenth less to compile, and as fast. What comes after, and `packing.learns_alike`,
@@ -150,8 +143,6 @@ def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> 
     if recipe.weight_decay > 0:
         parts.append(optax.add_decayed_weights(recipe.weight_decay, mask=kernels))
     parts.append(optax.scale_by_learning_rate(rate))
-    if recipe.norm_bias_rate != 1:
-        parts.append(optax.masked(optax.scale(recipe.norm_bias_rate), norm_biases))
     return transfer.freeze(optax.chain(*parts), num_frozen)
 
 
