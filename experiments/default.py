@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
     config.final.precision = "float32"  # or bfloat16, auto
 
     config.data = ConfigDict()  # vlga_jax/training/data
-    config.data.name = "cifar10"  # digits, npz, or any tensorflow-datasets image classification set
+    config.data.name = "cifar10"  # digits, npz, folder, or any tensorflow-datasets image classification set
     config.data.dir = ""  # where it lies; empty is the library's own place
     config.data.num_train_examples = 0  # the first so many, validation included; 0 is all
     config.data.num_test_examples = 0  # 0 is all

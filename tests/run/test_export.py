@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import vlga_jax
 from tests.trees import assert_same_bits
@@ -69,6 +70,24 @@ def test_load_of_an_exported_network_without_blocks_is_its_dense_layer(tmp_path:
     logits = (np.float64(IMAGES) / 255).mean(axis=(1, 2)) @ np.float64(head["kernel"]) + head["bias"]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predictor.probabilities(IMAGES), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "means"), [(1, [76]), (3, [255, 0, 0])])  # 76: how bright red is
+def test_read_gives_files_of_any_size_as_the_network_takes_them(
+    tmp_path: Path, channels: int, means: list[int]
+) -> None:
+    spec = NetworkSpec((5, 4, channels), 3, "elu", "average", (BLOCK,))
+    export(tmp_path / "best", spec, initialise(jax.random.key(0), spec), ABOUT)
+    predictor = load(tmp_path)
+    for name, size in (("a.png", (40, 30)), ("b.bmp", (3, 7))):
+        Image.new("RGB", size, "red").save(tmp_path / name)
+    images = predictor.read([tmp_path / "a.png", str(tmp_path / "b.bmp")])
+    assert images.dtype == np.uint8 and images.shape == (2, 5, 4, channels)
+    assert (images == np.array(means)).all()
+    assert predictor(images).shape == (2,)
+    assert predictor(predictor.read([])).shape == (0,)
+    with pytest.raises(InputError, match=r"missing\.png.*cannot be read"):
+        predictor.read([tmp_path / "missing.png"])
 
 
 def test_load_through_the_package_by_the_name_of_the_directory(workdir: Path) -> None:

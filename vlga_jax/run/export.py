@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Float, Int
+from vlga_jax.training.data.image_file import read_image
 from vlga_jax.training.inference import whole_batches
 from vlga_jax.training.step import scale_images
 
@@ -70,6 +71,19 @@ class Predictor:
                 ConvNet(spec).apply(variables, scale_images(images), train=False)  # type: ignore[arg-type]
             )
         )
+
+    def read(self, paths: Iterable[str | Path]) -> np.ndarray:
+        """Returns the images of files as the network takes them, uint8 `[files, height, width, channels]`.
+
+        Args:
+          paths: of image files, which are read as those of `--config.data.name=folder` are: see `read_image`.
+
+        Raises:
+          InputError: a file cannot be read.
+        """
+        height, width, channels = self.spec.input_shape
+        images = [read_image(path, (height, width), channels) for path in paths]
+        return np.array(images, np.uint8).reshape(len(images), height, width, channels)
 
     def __call__(self, images: np.ndarray) -> Int[np.ndarray, " images"]:
         """Returns the most probable class of each image, int32 `[images]`; see `probabilities`."""

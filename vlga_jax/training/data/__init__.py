@@ -1,7 +1,7 @@
 """The images a network learns from: read, split and fingerprinted.
 
 Importing this needs NumPy alone; scikit-learn, Pillow and tensorflow-datasets are imported when a set asks for them.
-A source is one function that returns `Examples` (sources.py, tfds_source.py), named in `_read`.
+A source is one function that returns `Examples` (sources.py, folder_source.py, tfds_source.py), named in `_read`.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import hashlib
 import numpy as np
 
 from vlga_jax.checks import InputError
+from vlga_jax.training.data.folder_source import read_folder
 from vlga_jax.training.data.schema import DataConfig, Examples
 from vlga_jax.training.data.sources import read_digits, read_npz
 from vlga_jax.training.data.split import stratified_indices, stratified_part
@@ -112,6 +113,8 @@ def _read(config: DataConfig, split: str) -> Examples:
         return read_digits(config, split)
     if config.name == "npz":
         return read_npz(config, split)
+    if config.name == "folder":
+        return read_folder(config, split)
     return read_tfds(config, split)
 
 

@@ -40,7 +40,7 @@ def prepare_tfds(name: str, directory: str, archive: str = "") -> Path:
       InputError: the set is unknown, no image classification set, cannot be downloaded or made from the archive, or the
         directory cannot be written.
     """
-    if name in ("digits", "npz"):
+    if name in ("digits", "npz", "folder"):
         raise InputError("NAME", name, "needs no preparing; prepare takes the name of a tensorflow-datasets set")
     if archive and not os.path.exists(archive):
         raise InputError("--archive", archive, "no such file or directory")

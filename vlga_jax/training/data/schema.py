@@ -15,15 +15,15 @@ class DataConfig:
     """Which images to learn from; the defaults stand in experiments/default.py.
 
     Attributes:
-      name: "digits", "npz", or an image classification set of tensorflow-datasets, as in "cifar10".
+      name: "digits", "npz", "folder", or an image classification set of tensorflow-datasets, as in "cifar10".
       dir: where the set lies: data_dir of tensorflow-datasets (empty = ~/tensorflow_datasets), or the directory of npz
-        parts; digits need none.
+        parts or of the classes' folders; digits need none.
       num_train_examples: examples taken from the front of the training set, validation included; 0 = all.
       num_test_examples: examples taken from the front of the test set; 0 = all.
       validation_fraction: share of the training examples held out, in (0, 1).
       split_seed: draws the stratified validation split, and the part that a fitness is trained on; independent of the
         run's seed.
-      image_size: pixels; images are resized to this square; 0 = as stored.
+      image_size: pixels; images are resized to this square (a folder's are cut to a square first); 0 = as stored.
       cache_dir: where decoded images are kept; empty = vlga_jax/data in the user's cache directory.
     """
 

@@ -75,7 +75,7 @@ def _npz_parts(config: DataConfig, split: str) -> list[Path]:
     names = [path.name for path in parts]
     for name in (f"{split}-{index:05d}.npz" for index in range(max(len(parts), 1))):
         if name not in names:
-            remedy = f"has no {name}; README.md, Your images, says how to write parts; `{PREPARE_COMMAND} NAME` does for known sets"
+            remedy = f"has no {name}; README.md, Your images, says what parts hold; `{PREPARE_COMMAND} NAME` writes those of known sets"
             raise InputError("config.data.dir", config.dir, remedy)
     return parts
 

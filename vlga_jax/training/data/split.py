@@ -1,4 +1,4 @@
-"""Stratified splits: which examples are held out, which make a part. Pure functions of labels, size and seed."""
+"""Which examples are held out, which make a part, in which order. Pure functions of labels, size and seed."""
 
 import numpy as np
 
@@ -43,10 +43,20 @@ def stratified_part(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.argsort(places, kind="stable")[:size])
 
 
+def permutation(count: int, seed: int) -> np.ndarray:
+    """Returns the indices from 0 to `count` less one in a random order, the same one for ever.
+
+    Args:
+      count: how many.
+      seed: at least 0.
+    """
+    # Raw bits, because NumPy keeps a bit generator's stream for ever but not what Generator makes of it (NEP 19).
+    return np.argsort(np.random.PCG64(seed).random_raw(count), kind="stable")
+
+
 def _ranks(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Each example's place in its class, from 0, shuffled; `counts` are the classes' sizes."""
-    # Raw bits, because NumPy keeps a bit generator's stream for ever but not what Generator makes of it (NEP 19).
-    order = np.argsort(np.random.PCG64(seed).random_raw(len(labels)), kind="stable")
+    order = permutation(len(labels), seed)
     by_class = order[np.argsort(labels[order], kind="stable")]
     starts = np.cumsum(counts) - counts
     ranks = np.empty(len(labels), np.int64)

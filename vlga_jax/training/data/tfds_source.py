@@ -80,7 +80,7 @@ def make_builder(name: str, directory: str) -> Any:
         known = tfds.list_builders(with_community_datasets=False)
         close = "".join(f"; did you mean {other}?" for other in difflib.get_close_matches(name, known, n=1))
         remedy = (
-            f"no such data set{close}; use digits, npz, or an image classification set of "
+            f"no such data set{close}; use digits, npz, folder, or an image classification set of "
             f"https://www.tensorflow.org/datasets/catalog prepared with `{PREPARE_COMMAND} NAME --dir=PATH`"
         )
         raise InputError("config.data.name", name, remedy) from error
