@@ -139,8 +139,13 @@ def test_files_that_cannot_be_read_are_named_before_the_search_those_of_the_test
 
 def test_decoded_images_are_kept_until_a_file_changes(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_training_data(config(pets)).fingerprint
-    decoded = []
-    monkeypatch.setattr(folder_source, "read_image", lambda path, size: decoded.append(path) or read_image(path, size))
+    decoded: list[Path] = []
+
+    def reading(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+        decoded.append(path)
+        return read_image(path, size)
+
+    monkeypatch.setattr(folder_source, "read_image", reading)
     assert load_training_data(config(pets)).fingerprint == before and not decoded
     for path in pets.rglob("*.png"):
         save(path, 77, size=(6, 5))
