@@ -58,7 +58,7 @@ _FIXED: Mapping[str, Sequence[str]] = {
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
     ),
-    "final": ("optimizer", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
+    "final": ("optimizer", "widen_to_flops", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
 # Fields, off, that results from before do not say.
@@ -66,7 +66,7 @@ _LATER: Mapping[str, Mapping[str, Any]] = {
     "search": {"child_mutation_rate": 0.0},
     "space": {"min_side": 1, "whitening": False},
     "fitness": {"max_block_flops": 0, "num_train_examples": 0},
-    "final": {"clip_norm": 0.0},
+    "final": {"clip_norm": 0.0, "widen_to_flops": 0},
 }
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),

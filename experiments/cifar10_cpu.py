@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     config.fitness.batch_size = 128
     config.fitness.learning_rate = 2e-3
     config.fitness.schedule = "cosine"
+    config.final.widen_to_flops = 200_000_000
     config.final.epochs = 40
     config.final.batch_size = 256
     config.final.cutout = 8

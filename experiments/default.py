@@ -61,6 +61,7 @@ def get_config() -> ConfigDict:
     config.final.epochs = 60  # at most
     config.final.patience = 15  # epochs without a better validation accuracy, 0 never stops early
     config.final.init = "searched"  # start from the searched weights; or scratch
+    config.final.widen_to_flops = 0  # operations of one image's forward pass, 0 as found; needs init=scratch
     config.final.use_all_data = False  # train on the validation images too, for all epochs
     config.final.batch_size = 256  # images
     config.final.optimizer = "adam"  # or sgd

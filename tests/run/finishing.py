@@ -12,6 +12,7 @@ CONFIG = FinalConfig(
     epochs=NUM_EPOCHS,
     patience=0,
     init="searched",
+    widen_to_flops=0,
     use_all_data=False,
     batch_size=8,
     optimizer="adam",

@@ -21,6 +21,7 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
         {"epochs": 5},
         {"patience": 1},
         {"init": "scratch"},
+        {"init": "scratch", "widen_to_flops": 10**6},
         {"use_all_data": True},
         {"batch_size": 9},
         {"optimizer": "sgd"},
@@ -37,7 +38,7 @@ def test_final_requests_digest_differs_in_every_field_of_its_config() -> None:
         {"test_flip": True},
         {"precision": "bfloat16"},
     ]
-    assert [name for change in changes for name in change] == [f.name for f in dataclasses.fields(FinalConfig)]
+    assert [[*change][-1] for change in changes] == [f.name for f in dataclasses.fields(FinalConfig)]
     configs = [CONFIG, *(dataclasses.replace(CONFIG, **change) for change in changes)]
     digests = {dataclasses.replace(request(), config=config).digest for config in configs}
     assert len(digests) == len(changes) + 1
@@ -55,7 +56,7 @@ def test_final_request_without_later_fields_has_the_digest_it_always_had() -> No
     final = request(cutout=0, ema_decay=0.0)
     values = dataclasses.asdict(final)
     assert values.pop("data") == values["request"]["data"], "it did not say that either"
-    for name in ("cutout", "ema_decay", "clip_norm", "test_flip"):
+    for name in ("cutout", "ema_decay", "clip_norm", "test_flip", "widen_to_flops"):
         del values["config"][name]
     for name in ("cutout", "ema_decay", "clip_norm"):
         del values["request"]["recipe"][name]

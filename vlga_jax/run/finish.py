@@ -17,6 +17,7 @@ from vlga_jax.network.initialise import initialise
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 from vlga_jax.network.whitening import patch_statistics
+from vlga_jax.network.widening import widened
 from vlga_jax.run.tracking import Listener
 from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.examples import Examples
@@ -38,6 +39,8 @@ class FinalConfig:
     Attributes:
       patience: epochs without a better validation accuracy after which training ends; 0 never ends it early.
       init: start from the searched weights, or from scratch.
+      widen_to_flops: operations of one image's forward pass that the winner is widened to, 0 leaves it as it was found;
+        needs init=scratch.
       use_all_data: train on the validation images too, for all epochs.
       flip, crop_padding, cutout: of colour images only.
       test_flip: whether colour images are tested mirrored, too, both probabilities averaged; a result of its own.
@@ -47,6 +50,7 @@ class FinalConfig:
     epochs: int = knob(at_least=1)
     patience: int = knob(at_least=0)
     init: str = knob(one_of=("searched", "scratch"))
+    widen_to_flops: int = knob(at_least=0)
     use_all_data: bool = knob()
     batch_size: int = knob(at_least=1)
     optimizer: str = knob(one_of=("adam", "sgd"))
@@ -62,6 +66,11 @@ class FinalConfig:
     clip_norm: float = knob(at_least=0)
     test_flip: bool = knob()
     precision: str = knob(one_of=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        if self.widen_to_flops and self.init != "scratch":
+            remedy = "a wider network has no searched weights; give config.final.init=scratch, or 0 here"
+            raise InputError("config.final.widen_to_flops", self.widen_to_flops, remedy)
 
     def recipe(self, num_channels: int, layers: str) -> Recipe:
         """Returns the training recipe for images with this many channels, of tuned or plain layers."""
@@ -134,6 +143,11 @@ class FinalRequest:
     data: str
 
     @property
+    def network(self) -> NetworkSpec:
+        """What is trained: the winner, wider if that is asked for."""
+        return widened(self.request.network, self.config.widen_to_flops)
+
+    @property
     def digest(self) -> str:
         """64 hexadecimal digits that name this training and its test; later fields count where they are on."""
         return digest_of(self._values(_LATER))
@@ -145,7 +159,10 @@ class FinalRequest:
 
     def _values(self, left_out: Mapping[str, Any]) -> dict[str, Any]:
         kept = without(dataclasses.asdict(self.config), left_out)
+        del kept["widen_to_flops"]  # what came of it counts
         values = {"request": self.request.values(), "config": kept, "environment": self.environment}
+        if self.network != self.request.network:
+            values["network"] = self.network.to_json()
         return values if self.data == self.request.data else {**values, "data": self.data}
 
 
@@ -171,7 +188,7 @@ def train_to_convergence(
     Raises:
       InputError: the first epoch failed already: it diverged, memory ran out, or the compiler refused it.
     """
-    config, network = final.config, final.request.network
+    config, network = final.config, final.network
     if config.use_all_data:
         images = PhaseData(_joined(images.train, images.validation), images.validation)
     on_host, images = np.asarray(images.train.inputs), to_device_if_it_fits(images)

@@ -17,7 +17,7 @@ from vlga_jax import __version__
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace
-from vlga_jax.network.spec import count_flops, count_parameters
+from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters
 from vlga_jax.run import export, laboratory, workdir
 from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
@@ -107,7 +107,7 @@ def finish(
     """
     final = FinalRequest(found.request, lab.config.final, lab.environment, lab.data.fingerprint)
     outcome, images_per_second = _finish(final, found, lab, directory, listener)
-    result = _result(found, outcome, lab.space)
+    result = _result(found, final.network, outcome, lab.space)
     write_atomically(directory / "result.json", json.dumps(result, indent=2, sort_keys=True) + "\n")
     return result, images_per_second
 
@@ -136,7 +136,7 @@ def _finish(
         "chromosome": to_values(lab.space, found.winner.chromosome),
         "input": "uint8 [images, height, width, channels], divided by 255",
     }
-    export.export(best, final.request.network, variables, about)
+    export.export(best, final.network, variables, about)
     test_images, test_labels = load_test_data(lab.config.data)
     outcome = {
         **_test(export.load(directory), test_images, test_labels, flip=lab.config.final.test_flip),
@@ -168,8 +168,9 @@ def _is_export_of(directory: Path, digest: str) -> bool:
         return False
 
 
-def _result(found: SearchResult, outcome: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    network = found.request.network
+def _result(
+    found: SearchResult, network: NetworkSpec, outcome: Mapping[str, Any], space: SearchSpace
+) -> dict[str, Any]:
     return {
         "best_fitness": found.best_fitness,
         "test_accuracy": outcome["test_accuracy"],

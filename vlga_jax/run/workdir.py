@@ -31,6 +31,7 @@ _LATER_EVERYWHERE: Mapping[str, Any] = {
     "fitness.max_block_flops": 0,
     "fitness.num_train_examples": 0,
     "final.clip_norm": 0.0,
+    "final.widen_to_flops": 0,
 }
 _LATER = {
     "search.child_mutation_rate": 0.0,

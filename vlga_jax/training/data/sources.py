@@ -43,8 +43,8 @@ def read_digits(config: DataConfig, split: str) -> Examples:
 def read_npz(config: DataConfig, split: str) -> Examples:
     """Returns examples from `{split}-00000.npz`, `{split}-00001.npz`, ... in `config.dir`.
 
-    Each part holds `images`, uint8 [n, height, width, channels], and `labels`, integers [n]; `classes.json` is a list of
-    class names.
+    Each part holds `images`, uint8 [n, height, width, channels], and `labels`, integers [n]; `classes.json` is a list
+    of class names.
 
     Args:
       config: where the parts lie, how many examples, and the image size.
@@ -75,7 +75,8 @@ def _npz_parts(config: DataConfig, split: str) -> list[Path]:
     names = [path.name for path in parts]
     for name in (f"{split}-{index:05d}.npz" for index in range(max(len(parts), 1))):
         if name not in names:
-            remedy = f"has no {name}; README.md, Your images, says what parts hold; `{PREPARE_COMMAND} NAME` writes those of known sets"
+            remedy = f"has no {name}; README.md, Your images, says what parts hold"
+            remedy += f"; `{PREPARE_COMMAND} NAME` writes those of known sets"
             raise InputError("config.data.dir", config.dir, remedy)
     return parts
 
