@@ -17,5 +17,6 @@ def get_config() -> ConfigDict:
     config.space.channels = (64, 128, 256)
     config.fitness.max_flops = 420_000_000
     config.fitness.max_block_flops = 120_000_000
+    config.final.widen_to_flops = 420_000_000
     config.final.epochs = 45
     return config

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     base.fitness.num_train_examples = 0
     base.fitness.max_flops = 0
     base.fitness.max_block_flops = 20_000_000
+    base.final.widen_to_flops = 0
     base.final.epochs = 10
     base.final.use_all_data = False
     base.final.batch_size = 128

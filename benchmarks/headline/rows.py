@@ -81,6 +81,7 @@ _TINY = {
     "space.kernels": "1,3",
     "fitness.epochs": "2",
     "fitness.batch_size": "64",
+    "final.widen_to_flops": "0",
     "final.epochs": "2",
     "final.batch_size": "64",
 }
