@@ -15,7 +15,8 @@ def get_config() -> ConfigDict:
     """Returns the search of `cifar10.py` with less of everything that costs.
 
     Fitness is trained on 20,000 of the 45,000 images, and no block may cost more than 60 MFLOP an image, nor a network
-    more than 200, to which the winner is widened. Whitened images have four times the channels, and the first block's cost counts them.
+    more than 200, to which the winner is widened. Whitened images have four times the channels, and the first block's
+    cost counts them.
     """
     config = cifar10.get_config()
     config.space.channels = (64, 128)
