@@ -114,8 +114,7 @@ def test_read_job_of_a_good_job_returns_it_with_init(tmp_path: Path) -> None:
     assert read_job(written(tmp_path, JOB)) == job(final={**FINAL, "init": "searched"})
     scratch = job(final={**FINAL, "init": "scratch"})
     assert read_job(written(tmp_path, scratch)) == scratch
-    without = {name: value for name, value in scratch.items() if name != "min_side"}
-    assert read_job(written(tmp_path, without)) == {**scratch, "min_side": 1}
+    assert read_job(written(tmp_path, {k: scratch[k] for k in scratch if k != "min_side"}))["min_side"] == 1
 
 
 @pytest.mark.parametrize(

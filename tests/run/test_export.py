@@ -86,8 +86,10 @@ def test_read_gives_files_of_any_size_as_the_network_takes_them(
     assert (images == np.array(means)).all()
     assert predictor(images).shape == (2,)
     assert predictor(predictor.read([])).shape == (0,)
-    with pytest.raises(InputError, match=r"missing\.png.*cannot be read"):
+    with pytest.raises(InputError, match=r"missing\.png.*no such file"):
         predictor.read([tmp_path / "missing.png"])
+    with pytest.raises(InputError, match="must be a list"):
+        predictor.read(str(tmp_path / "a.png"))
 
 
 def test_load_through_the_package_by_the_name_of_the_directory(workdir: Path) -> None:

@@ -111,6 +111,13 @@ def test_progress_of_a_search_that_its_budget_will_end_says_when(
         (1, {"epochs": 0, "seconds": 0.0}, "1 phase, 1000 generations of 9 individuals", "1/1 generation 2/1000"),
         (
             1,
+            {"epochs": 9000, "seconds": 0.0},
+            "1 phase, 1000 generations of 9 individuals, at most 9,000 epochs",
+            "1/1 generation 2/1000",
+        ),
+        (1, {"epochs": 8999, "seconds": 0.0}, "1 phase, generations of 9 individuals, at most", "1/1 generation 2"),
+        (
+            1,
             {"epochs": 0, "seconds": 380.0},
             "1 phase, generations of 9 individuals, at most 6 min 20 s of evaluations",
             "1/1 generation 2",

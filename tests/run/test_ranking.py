@@ -131,6 +131,7 @@ def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
     [
         ("base.final.use_all_data", True, "config.base.final.use_all_data=True: must be False in a ranking"),
         ("base.final.init", "searched", "config.base.final.init='searched': must be 'scratch' in a ranking"),
+        ("base.final.widen_to_flops", 9, "config.base.final.widen_to_flops=9: must be 0 in a ranking"),
         ("base.stopping.rungs", (1,), "config.base.stopping.rungs=(1,): must be () in a ranking"),
         ("base.search.fine_tuning_rate", 0.5, "config.base.search.fine_tuning_rate=0.5: must be 0.0 in a ranking"),
         ("ranking.num_seeds", 0, "config.ranking.num_seeds=0: must be at least 1"),

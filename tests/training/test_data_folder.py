@@ -78,9 +78,10 @@ def test_load_training_data_of_the_first_examples_has_both_classes_in_an_order_t
     assert again.fingerprint == data.fingerprint
 
 
-@pytest.mark.parametrize("test", ["test", "val", "validation"])
-def test_folders_of_splits_are_the_splits(tmp_path: Path, test: str) -> None:
-    for split, first in (("train", 0), (test, 50)):
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "Testing"), ("train", "valid")])
+def test_folders_of_splits_are_the_splits(tmp_path: Path, train: str, test: str) -> None:
+    save(tmp_path / "set" / "TEST" / "unlabelled.png", 9) if test == "valid" else None
+    for split, first in ((train, 0), (test, 50)):
         fill(tmp_path / "set" / split / "ant", first, 6)
         fill(tmp_path / "set" / split / "bee", first + 100, 4)
     data = load_training_data(config(tmp_path / "set"))
@@ -162,7 +163,7 @@ def remove(directory: Path) -> None:
     [
         (lambda pets: (pets / "cat").rename(pets / ".cat"), r"no folder but dog.*two or more classes"),
         (lambda pets: remove(pets / "cat"), r"class cat has no image.*\.jpg"),
-        (lambda pets: save(pets / "fish" / "a.gif", 0, size=(7, 7)), r"6x5|5x6|7x7"),
+        (lambda pets: save(pets / "fish" / "a.gif", 0, size=(7, 7)), r"(6x5 pixels and .* 7x7|7x7 pixels and .* 6x5);"),
         (lambda pets: [(pets / name).rename(pets.parent / name) for name in ("cat", "dog")], "has no folders"),
         (lambda pets: [path.rename(pets.parent / path.name) for path in pets.iterdir()] and pets.rmdir(), "directory"),
     ],
@@ -177,11 +178,28 @@ def test_folder_that_cannot_be_used_is_refused_in_one_line(pets: Path, change: A
 def test_train_without_test_and_a_class_of_the_test_set_alone_are_refused(tmp_path: Path) -> None:
     fill(tmp_path / "set" / "train" / "ant", 0, 3)
     fill(tmp_path / "set" / "train" / "bee", 0, 3)
-    with pytest.raises(InputError, match="no folder but train.* or one of test, val, validation beside it"):
+    with pytest.raises(InputError, match="train needs one of test, testing, val, valid, validation beside it"):
         load_training_data(config(tmp_path / "set"))
     fill(tmp_path / "set" / "test" / "cat", 0, 3)
     with pytest.raises(InputError, match="test has a class cat that train has not"):
         load_training_data(config(tmp_path / "set"))
+
+
+def test_files_that_come_during_a_run_do_not_change_its_test_set(pets: Path) -> None:
+    load_training_data(config(pets))
+    before, _ = load_test_data(config(pets))
+    fill(pets / "cat" / "new", 40, 30)
+    np.testing.assert_array_equal(load_test_data(config(pets))[0], before)
+    load_training_data(config(pets))
+    assert len(load_test_data(config(pets))[0]) == 12
+
+
+def test_images_of_another_size_are_not_those_of_the_cache_and_the_first_ones_are_tested(pets: Path) -> None:
+    sizes = (0, 4, 3)
+    shapes = [load_training_data(config(pets, image_size=size)).train_images.shape[1:] for size in sizes]
+    assert shapes == [(5, 6, 3), (4, 4, 3), (3, 3, 3)]
+    whole, _ = load_test_data(config(pets))
+    np.testing.assert_array_equal(load_test_data(config(pets, num_test_examples=4))[0], whole[:4])
 
 
 @pytest.mark.parametrize(("field", "most"), [("num_train_examples", 24), ("num_test_examples", 6)])

@@ -79,8 +79,10 @@ class Predictor:
           paths: of image files, which are read as those of `--config.data.name=folder` are: see `read_image`.
 
         Raises:
-          InputError: a file cannot be read.
+          InputError: a file cannot be read, or no list of files is given.
         """
+        if isinstance(paths, str | Path):
+            raise InputError("paths", str(paths), "must be a list of files, as in [path]")
         height, width, channels = self.spec.input_shape
         images = [read_image(path, (height, width), channels) for path in paths]
         return np.array(images, np.uint8).reshape(len(images), height, width, channels)

@@ -34,6 +34,7 @@ _WANTED: Mapping[str, Any] = {
     "fitness.max_seconds": 0.0,
     "final.use_all_data": False,  # accuracies are of the validation images
     "final.init": "scratch",  # a search does not keep the weights of all its networks
+    "final.widen_to_flops": 0,  # sizes are what a network is ranked by
 }
 _OTHER_SEED = 2**31  # as far away a network's second final training is
 

@@ -27,7 +27,7 @@ class RunView:
     Attributes:
       phase, generation: the current ones, from 0.
       num_phases: 0 if a stop rule decides.
-      num_generations: of a phase; 0 if a budget decides, which is where the only phase has one.
+      num_generations: of a phase; 0 if a budget decides, as where it can end the only phase.
       budget: what the search may spend in all, in words; nothing where it has no budget.
       num_individuals: of the current generation; `num_finished` of them have their fitness.
       num_replayed: of the current generation, new individuals whose fitness came from the ledger.
@@ -69,7 +69,10 @@ class RunView:
         self.workdir = workdir
         self.budget = _budget_text(config.get("budget", {}))
         self.num_phases, self.population_size, self._most_generations = num_phases, population_size, num_generations
-        self.num_generations = 0 if self.budget and num_phases == 1 else num_generations
+        limits = config.get("budget", {})
+        most_epochs = num_generations * population_size * config.get("fitness", {}).get("epochs", 1)
+        binds = limits.get("seconds") or 0 < limits.get("epochs", 0) < most_epochs
+        self.num_generations = 0 if binds and num_phases == 1 else num_generations
         self._started = self._last_event = self._clock()
 
     def generation_started(

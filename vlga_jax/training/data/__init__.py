@@ -64,7 +64,7 @@ class TrainingData:
 
 
 def load_training_data(config: DataConfig) -> TrainingData:
-    """Returns the training examples, some of them held out for validation; never touches the test set.
+    """Returns the training examples, some of them held out for validation; of the test set it checks that it is sound.
 
     Args:
       config: which set, how much of it, how it is split.

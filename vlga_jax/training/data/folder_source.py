@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -12,23 +13,28 @@ from pathlib import Path
 import numpy as np
 
 from vlga_jax.checks import InputError
+from vlga_jax.processor import num_cores
 from vlga_jax.training.data.cache import cached, file_identities
 from vlga_jax.training.data.image_file import read_image
 from vlga_jax.training.data.schema import DataConfig, Examples
 from vlga_jax.training.data.split import permutation, stratified_indices
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-_TEST_FOLDERS = ("test", "val", "validation")
+_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+_TRAIN_FOLDERS = ("train", "training")  # in any case
+_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")  # the first that has folders of classes
 _TEST_FRACTION, _SEED = 0.2, 0  # fixed, so that every run is tested on the same files
 _MOST_NAMED = 3  # files in one message
+_TOGETHER = 256  # files decoded before their sizes are looked at
+_listed: dict[str, "dict[str, _Files]"] = {}  # by directory, as its training set was last read
 
 
 def read_folder(config: DataConfig, split: str) -> Examples:
     """Returns the images of a folder's files in a fixed shuffled order, decoded or from the cache.
 
-    Classes are named by the folders that hold their files, at any depth. Where there is a folder `train` and one of
-    `test`, `val` and `validation`, with one for each class in both, these are the splits; otherwise a stratified fifth
-    of the files is kept for the test. How a file is read says `read_image`.
+    Classes are named by the folders that hold their files, at any depth. Where there is a folder `train` (or
+    `training`) with one for each class and such a folder beside it for the test (the first of `test`, `testing`, `val`,
+    `valid` and `validation`), these are the splits; otherwise a stratified fifth of the files is kept for the test. The
+    files are those that were there when the training set was read. How a file is read says `read_image`.
 
     Args:
       config: where the folder lies, how many examples, and the image size, which images that differ in size need.
@@ -38,7 +44,18 @@ def read_folder(config: DataConfig, split: str) -> Examples:
       InputError: there are no two classes, a class has no file, files cannot be read or differ in size, or there are
         fewer examples than wanted.
     """
-    found = _files(config)
+    if importlib.util.find_spec("PIL") is None:
+        raise InputError("config.data.name", "folder", "needs Pillow; pip install pillow")
+    try:
+        if split == "train" or config.dir not in _listed:  # files that come later must not change the split
+            _listed[config.dir] = _files(config)
+        found = _listed[config.dir]
+        return _split(found, config, split)
+    except (OSError, RuntimeError) as error:
+        raise InputError("config.data.dir", config.dir, f"cannot be read ({error})") from error
+
+
+def _split(found: "dict[str, _Files]", config: DataConfig, split: str) -> Examples:
     if split == "train":  # what is wrong with the test set should not come out after a whole search
         _examples(found["test"], config, "test")
     return _examples(found[split], config, split)
@@ -59,15 +76,20 @@ def _files(config: DataConfig) -> dict[str, _Files]:
     root = config.path()
     if not config.dir or not root.is_dir():
         raise InputError("config.data.dir", config.dir, "must be a directory with a folder of images for each class")
-    folders = _folders(root)
-    tests = [name for name in _TEST_FOLDERS if name in folders]
-    if "train" in folders and tests:
-        names = _class_names(root / "train", config)
+    of_classes = {name.lower(): name for name in _folders(root) if _folders(root / name)}
+    trains, tests = (
+        [of_classes[name] for name in names if name in of_classes] for names in (_TRAIN_FOLDERS, _TEST_FOLDERS)
+    )
+    if trains:
+        if not tests:
+            remedy = f"{trains[0]} needs one of {', '.join(_TEST_FOLDERS)} beside it, with a folder for each class, too"
+            raise InputError("config.data.dir", config.dir, remedy)
+        names = _class_names(root / trains[0], config)
         more = [name for name in _folders(root / tests[0]) if name not in names]
         if more:
-            remedy = f"{tests[0]} has a class {more[0]} that train has not; they must agree"
+            remedy = f"{tests[0]} has a class {more[0]} that {trains[0]} has not; they must agree"
             raise InputError("config.data.dir", config.dir, remedy)
-        splits = {"train": _labelled(root / "train", names), "test": _labelled(root / tests[0], names)}
+        splits = {"train": _labelled(root / trains[0], names), "test": _labelled(root / tests[0], names)}
     else:
         every = _labelled(root, _class_names(root, config))
         kept, held_out = stratified_indices(every.labels, _TEST_FRACTION, _SEED)
@@ -88,8 +110,6 @@ def _class_names(directory: Path, config: DataConfig) -> tuple[str, ...]:
     if len(names) < 2:
         has = f"has no folder but {names[0]}" if names else "has no folders"
         remedy = f"{directory.name} {has}; give one folder of images for each of two or more classes"
-        if names == ["train"]:
-            remedy += f", or one of {', '.join(_TEST_FOLDERS)} beside it"
         raise InputError("config.data.dir", config.dir, remedy)
     return tuple(names)
 
@@ -98,15 +118,29 @@ def _labelled(directory: Path, names: tuple[str, ...]) -> _Files:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = [path for path in (directory / name).rglob("*") if _is_image(path, directory)]
-        paths += sorted(found, key=Path.as_posix)
+        found = _image_files(directory / name)
+        paths += found
         labels += [label] * len(found)
     return _Files(paths, np.array(labels, np.int32), names)
 
 
-def _is_image(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return path.suffix.lower() in _SUFFIXES and not hidden and path.is_file()
+def _image_files(directory: Path) -> list[Path]:
+    """The image files of a folder at any depth, links followed, sorted; a warning tells how many others there are."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    others: list[Path] = []
+    for place, folders, files in os.walk(directory, onerror=fail, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith("."):
+                (found if Path(name).suffix.lower() in _SUFFIXES else others).append(Path(place) / name)
+    if others:
+        kinds = ", ".join(sorted({path.suffix or path.name for path in others})[:_MOST_NAMED])
+        logging.getLogger(__name__).warning("%d files in %s are no images (%s)", len(others), directory, kinds)
+    return sorted(found, key=Path.as_posix)
 
 
 def _examples(files: _Files, config: DataConfig, split: str) -> Examples:
@@ -122,7 +156,6 @@ def _examples(files: _Files, config: DataConfig, split: str) -> Examples:
 
 
 def _decoded(files: _Files, config: DataConfig) -> Examples:
-    logging.getLogger(__name__).info("decoding %d image files of %s", len(files.paths), config.dir)
     size = (config.image_size, config.image_size) if config.image_size else None
 
     def attempt(path: Path) -> np.ndarray | str:
@@ -131,19 +164,25 @@ def _decoded(files: _Files, config: DataConfig) -> Examples:
         except InputError as error:
             return f"{path} {error.remedy}"
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        attempts = list(pool.map(attempt, files.paths))
-    images = [image for image in attempts if not isinstance(image, str)]
-    failures = [failure for failure in attempts if isinstance(failure, str)]
+    images = np.empty((len(files.paths), 0, 0, 0), np.uint8)  # until the first one tells the shape
+    first: Path | None = None
+    failures: list[str] = []
+    with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
+        for start in range(0, len(files.paths), _TOGETHER):
+            paths = files.paths[start : start + _TOGETHER]
+            for index, (path, image) in enumerate(zip(paths, pool.map(attempt, paths), strict=True), start):
+                if isinstance(image, str):
+                    failures.append(image)
+                    continue
+                if first is None:
+                    first, images = path, np.empty((len(files.paths), *image.shape), np.uint8)
+                if image.shape != images.shape[1:]:
+                    sizes = [f"{shape[1]}x{shape[0]}" for shape in (images.shape[1:], image.shape)]
+                    remedy = f"{first} has {sizes[0]} pixels and {path} {sizes[1]}"
+                    remedy += "; give the size to bring them to, as in 64"
+                    raise InputError("config.data.image_size", config.image_size, remedy)
+                images[index] = image
     if failures:
         told = "; ".join(failures[:_MOST_NAMED]) + ("; ..." if len(failures) > _MOST_NAMED else "")
-        raise InputError("config.data.dir", config.dir, f"{len(failures)} of {len(attempts)} images: {told}")
-    first = images[0].shape
-    for path, image in zip(files.paths, images, strict=True):
-        if image.shape != first:
-            remedy = (
-                f"{files.paths[0]} has {first[0]}x{first[1]} pixels and {path} {image.shape[0]}x{image.shape[1]}; "
-                "give the size to bring them to, as in 64"
-            )
-            raise InputError("config.data.image_size", config.image_size, remedy)
-    return Examples(np.stack(images), files.labels, files.class_names)
+        raise InputError("config.data.dir", config.dir, f"{len(failures)} of {len(files.paths)} images: {told}")
+    return Examples(images, files.labels, files.class_names)

@@ -8,6 +8,7 @@ import numpy as np
 from vlga_jax.checks import InputError
 
 _MODES = {1: "L", 3: "RGB"}  # channels -> Pillow's name
+_ORIENTATION = 0x0112  # EXIF's tag
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None, num_channels: int = 3) -> np.ndarray:
@@ -22,7 +23,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None, num_channels: int
       num_channels: 3, or 1 for shades of grey.
 
     Raises:
-      InputError: Pillow is not installed, the file cannot be read, or it has more than 8 bits a channel.
+      InputError: Pillow is not installed, the file cannot be read, or it is grey with more than 8 bits or floats.
     """
     try:
         from PIL import Image, ImageOps
@@ -35,16 +36,35 @@ def read_image(path: str | Path, size: tuple[int, int] | None, num_channels: int
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise InputError("image", str(path), f"has more than 8 bits a channel ({image.mode}); convert it to 8")
+            orientation = image.getexif().get(_ORIENTATION)
             if size is not None:
                 image.draft(mode, (2 * size[1], 2 * size[0]))  # a JPEG need not be decoded larger
-            upright = _opaque(ImageOps.exif_transpose(image)).convert(mode)
-    except InputError:
+            upright = _opaque(_turned(image, orientation)).convert(mode)
+    except (InputError, MemoryError):
         raise
+    except FileNotFoundError as error:
+        raise InputError("image", str(path), "no such file") from error
     except Exception as error:  # each format has a decoder of its own, and each fails in its own ways
         raise InputError("image", str(path), f"cannot be read ({error}); repair or remove it") from error
     if size is not None:
         upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BICUBIC)
     return np.asarray(upright).reshape(upright.height, upright.width, num_channels)
+
+
+def _turned(image: Any, orientation: object) -> Any:
+    """The image upright; by hand, as `ImageOps.exif_transpose` writes all EXIF data anew and fails where one is odd."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
 
 
 def _opaque(image: Any) -> Any:
