@@ -7,22 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import default
 from vlga_jax.checks import InputError
 from vlga_jax.training.data import DataConfig, folder_source, load_test_data, load_training_data
 from vlga_jax.training.data.image_file import read_image
 
 
 def config(directory: Path, **changes: Any) -> DataConfig:
-    values = {
-        "name": "folder",
-        "dir": str(directory),
-        "num_train_examples": 0,
-        "num_test_examples": 0,
-        "validation_fraction": 0.25,
-        "split_seed": 0,
-        "image_size": 0,
-        "cache_dir": str(directory.parent / "cache"),
-    }
+    values = {**default.get_config().data.to_dict(), "name": "folder", "dir": str(directory)}
+    values |= {"validation_fraction": 0.25, "cache_dir": str(directory.parent / "cache")}
     return DataConfig(**{**values, **changes})
 
 

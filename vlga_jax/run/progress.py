@@ -14,12 +14,14 @@ _FINAL_LINE_EPOCHS = 10
 _QUIET_SECONDS = 30.0  # after so long without a line the next epoch gets one
 
 
-def start_line(view: RunView, workdir: Path) -> str:
+def start_line(view: RunView) -> str:
     """Returns what a run is about to do, in one line."""
     phases = _count(view.num_phases, "phase") if view.num_phases else "phases until the stop rule"
     generations = _count(view.num_generations, "generation") if view.num_generations else "generations"
     budget = f", at most {view.budget}" if view.budget else ""
-    return f"searching in {workdir}: {phases}, {generations} of {_count(view.population_size, 'individual')}{budget}"
+    return (
+        f"searching in {view.workdir}: {phases}, {generations} of {_count(view.population_size, 'individual')}{budget}"
+    )
 
 
 def _count(number: int, thing: str) -> str:
@@ -92,23 +94,9 @@ class PlainProgress(NullListener):
     def _is_quiet(self) -> bool:
         return self._clock() - self._last_line >= _QUIET_SECONDS
 
-    def run_started(
-        self,
-        *,
-        workdir: Path,
-        config: Mapping[str, Any],
-        num_phases: int,
-        num_generations: int,
-        population_size: int,
-    ) -> None:
-        self._view.run_started(
-            workdir=workdir,
-            config=config,
-            num_phases=num_phases,
-            num_generations=num_generations,
-            population_size=population_size,
-        )
-        self._print(start_line(self._view, workdir))
+    def run_started(self, **event: Any) -> None:
+        self._view.run_started(**event)
+        self._print(start_line(self._view))
 
     def generation_started(self, **event: Any) -> None:
         self._view.generation_started(**event)

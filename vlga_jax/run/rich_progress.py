@@ -69,23 +69,9 @@ class RichProgress(NullListener):
             self._bars[name] = self._display.add_task(name, count=count)
         self._display.update(self._bars[name], completed=done, total=total or None, count=count)
 
-    def run_started(
-        self,
-        *,
-        workdir: Path,
-        config: Mapping[str, Any],
-        num_phases: int,
-        num_generations: int,
-        population_size: int,
-    ) -> None:
-        self._view.run_started(
-            workdir=workdir,
-            config=config,
-            num_phases=num_phases,
-            num_generations=num_generations,
-            population_size=population_size,
-        )
-        self._print(start_line(self._view, workdir))
+    def run_started(self, **event: Any) -> None:
+        self._view.run_started(**event)
+        self._print(start_line(self._view))
         streams = sys.stdout, sys.stderr
         self._display.start()
         self._move_handlers(streams)
