@@ -26,7 +26,7 @@ from benchmarks.flops import training_flops  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
 from benchmarks.workloads import WORKLOADS, complete, read_phases  # noqa: E402
-from vlga_jax.checks import InputError  # noqa: E402
+from vlga_jax.checks import output_file  # noqa: E402
 from vlga_jax.config import configure_backend, imports_kept  # noqa: E402
 
 
@@ -54,9 +54,7 @@ def main(argv: list[str]) -> int:
 
 
 def _write(arguments: flags.FlagValues) -> int:
-    out = Path(arguments.json)
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError("--json", str(out), "must name a file in a directory that exists")
+    out = output_file("--json", arguments.json)
     out.write_text(json.dumps(evaluate(arguments), indent=1) + "\n")
     return 0
 

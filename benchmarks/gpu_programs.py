@@ -31,12 +31,13 @@ from benchmarks.command_line import run_command
 from benchmarks.machine import machine, versions
 from benchmarks.workloads import WORKLOADS, complete, draw
 from experiments import cifar10
-from vlga_jax.checks import InputError
+from vlga_jax.checks import InputError, output_file
 from vlga_jax.config import configure_backend
 from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
 from vlga_jax.network.decode import decode
 from vlga_jax.network.spec import NetworkSpec, count_flops
+from vlga_jax.network.widening import widened
 from vlga_jax.run.laboratory import RunConfig, parse_config
 from vlga_jax.training import memory
 from vlga_jax.training.failure import TrainingFailure
@@ -64,9 +65,7 @@ def main(argv: list[str]) -> int:
 
 
 def _measure(arguments: flags.FlagValues) -> int:
-    out = Path(arguments.json) if arguments.json else None
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        raise InputError("--json", str(out), "must name a file in a directory that exists")
+    out = output_file("--json", arguments.json) if arguments.json else None
     config = parse_config(cifar10.get_config().to_dict())
     with absent_h100(config) as mesh, jax.set_mesh(mesh):
         plans = [*searched(arguments.networks), *_final(config, arguments.blocks)]
@@ -136,13 +135,13 @@ def searched(num_networks: int) -> Iterator[tuple[str, Plan]]:
 
 
 def _final(config: RunConfig, depths: list[int]) -> Iterator[tuple[str, Plan]]:
-    """Final trainings of random networks."""
+    """Final trainings of random networks, widened as a winner is."""
     space = make_search_space(config.space)
     recipe = dataclasses.replace(config.final.recipe(_IMAGES[2], "tuned"), precision=_PRECISION)
     for num_blocks in depths:
         rows = np.random.default_rng(num_blocks).integers(space.num_choices, size=(num_blocks, space.num_genes))
         phases = complete([[space.to_values(row, block)] for block, row in enumerate(rows)], space)
-        spec = _network(config, [genes for (genes,) in phases])
+        spec = widened(_network(config, [genes for (genes,) in phases]), config.final.widen_to_flops)
         yield f"final training, {num_blocks} blocks", _plan(spec, recipe, 50_000)
 
 

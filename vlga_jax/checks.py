@@ -9,6 +9,7 @@ import math
 import sys
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -24,6 +25,18 @@ class InputError(ValueError):
     def __init__(self, field: str, value: object, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
         super().__init__(" ".join(f"{field}={value!r}: {remedy}".split()))
+
+
+def output_file(field: str, value: str | Path) -> Path:
+    """Returns the path of a file that is to be written.
+
+    Raises:
+      InputError: it is a directory, or lies in none.
+    """
+    path = Path(value)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(field, str(value), "must name a file in a directory that exists")
+    return path
 
 
 def knob(

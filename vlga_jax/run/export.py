@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from vlga_jax.checks import InputError
+from vlga_jax.checks import InputError, output_file
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
+from vlga_jax.run.history import write_atomically
+from vlga_jax.run.onnx_model import onnx_model
 from vlga_jax.shapes import Float, Int
 from vlga_jax.training.data.image_file import read_image
 from vlga_jax.training.inference import whole_batches
@@ -109,6 +111,18 @@ class Predictor:
         for start, batch in whole_batches(images):
             outputs[start : start + len(batch)] = np.asarray(self._apply(variables, batch))[: len(images) - start]
         return outputs
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Writes the network as an ONNX model, which runs without JAX: see `vlga_jax.run.onnx_model`.
+
+        Args:
+          path: of the file, replaced whole.
+
+        Raises:
+          InputError: the package `onnx` is missing, or the path is a directory or lies in none.
+        """
+        file = output_file("path", path)
+        write_atomically(file, onnx_model(self.spec, self.variables, self.class_names))
 
 
 def load(workdir: str | Path) -> Predictor:

@@ -87,11 +87,11 @@ def read_csv(path: Path) -> list[HistoryRow]:
         ]
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces the file at `path` by `text`; a reader, or a crash, sees the old or the new, never a part."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces the file at `path`, text being UTF-8; a reader, or a crash, sees the old or the new, never a part."""
     part = path.with_name(f".{path.name}.part")
-    with open(part, "w", newline="") as file:
-        file.write(text)
+    with open(part, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
