@@ -11,23 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from experiments import default
-from tests.run.searching import Judge, JudgingExecutor, Outcome, Watcher, by_digest
+from tests.run.searching import Judge, JudgingExecutor, Outcome, Watcher, by_digest, paper_laboratory
 from vlga_jax.evolution.vlga import VLGA
 from vlga_jax.fitness.evaluator import Evaluator
 from vlga_jax.fitness.generation import Generations
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.fitness.weights import WeightStore
-from vlga_jax.genome.space import make_search_space
-from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
+from vlga_jax.run.laboratory import RunConfig, parse_config
 from vlga_jax.run.search import Search
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,23 +183,16 @@ def search(tmp_path: Path, make_config: Any) -> Callable[..., Outcome]:
 
     def run(changes: dict[str, Any] | None = None, judge: Judge = by_digest, seed: int = 0) -> Outcome:
         config = make_config(changes)
-        space = make_search_space(config.space)
-
-        data: Any = types.SimpleNamespace(
-            train_images=np.empty((0, 8, 8, 1), np.uint8), class_names=range(10), fingerprint="data"
-        )
-        nowhere: Any = None  # requests need no more of a laboratory than these
-        lab = Laboratory(dataclasses.replace(config, seed=seed), data, data, space, "", nowhere, nowhere, nowhere)
-
+        lab = paper_laboratory(dataclasses.replace(config, seed=seed))
         executor, listener = JudgingExecutor(judge), Watcher(tmp_path / "history.csv")
         with (
             contextlib.closing(Ledger(tmp_path / "ledger.sqlite", "here")) as ledger,
             contextlib.closing(WeightStore(tmp_path / "weights")) as weights,
         ):
-            strategy = VLGA(space, config.search)
+            strategy = VLGA(lab.space, config.search)
             evaluator = Evaluator(ledger, weights, executor)
             generations = Generations(evaluator, config.stopping, config.budget, config.fitness.epochs)
-            search = Search(strategy, space, lab.request, generations, weights, listener, tmp_path / "history.csv")
+            search = Search(strategy, lab.space, lab.request, generations, weights, listener, tmp_path / "history.csv")
             result = search.run(seed)
             assert {row.network: row.fitness for row in result.rows} == {
                 digest: evaluation.fitness for digest, evaluation in result.evaluations.items()

@@ -1,16 +1,20 @@
 """What tests of the search share: a judge that answers instead of training, and what a search leaves."""
 
 import dataclasses
+import types
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from vlga_jax.fitness.evaluation import Evaluation, Request, failure
 from vlga_jax.fitness.executors.local import Ancestor, FindAncestor, LocalExecutor, Trained
+from vlga_jax.genome.space import make_search_space
 from vlga_jax.network.initialise import initialise
 from vlga_jax.run.history import HistoryRow, read_csv
+from vlga_jax.run.laboratory import Laboratory, RunConfig
 from vlga_jax.run.search import SearchResult
 from vlga_jax.run.tracking import NullListener
 
@@ -65,6 +69,15 @@ class Watcher(NullListener):
     def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
         self.finished.append(list(rows))
         self.written.append(read_csv(self._history))
+
+
+def paper_laboratory(config: RunConfig, image_shape: tuple[int, int, int] = (8, 8, 1)) -> Laboratory:
+    """Returns a laboratory that makes requests, and has nothing that could answer them."""
+    data: Any = types.SimpleNamespace(
+        train_images=np.empty((0, *image_shape), np.uint8), class_names=range(10), fingerprint="data"
+    )
+    nowhere: Any = None
+    return Laboratory(config, data, data, make_search_space(config.space), "", nowhere, nowhere, nowhere)
 
 
 def by_digest(request: Request) -> float:

@@ -22,6 +22,7 @@ from vlga_jax.run import export, laboratory, workdir
 from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
+from vlga_jax.run.limits import tight_limits
 from vlga_jax.run.report.figures import write_figures
 from vlga_jax.run.search import SearchResult
 from vlga_jax.run.tracking import Listener, make_listener
@@ -65,6 +66,8 @@ def _run(
     with laboratory.opened(config, directory, listener) as lab:
         workdir.settle(directory, plain, lab.data.fingerprint)
         _tell_of_other_environments(lab.ledger, config, listener)
+        if tight := tight_limits(lab):
+            listener.message(text=tight)
         found = search(lab, directory, listener)
         searched = time.perf_counter()
         lab.executor.release()

@@ -1,0 +1,78 @@
+"""Limits on cost that leave a search nothing to choose from are told of before anything is trained."""
+
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments import cifar10, cifar10_cpu, default
+from tests.run.searching import paper_laboratory
+from vlga_jax.checks import InputError
+from vlga_jax.evolution.strategy import Place, Proposal
+from vlga_jax.genome.chromosome import Chromosome
+from vlga_jax.run import pipeline
+from vlga_jax.run.laboratory import Laboratory, parse_config
+from vlga_jax.run.limits import share_within_limits, tight_limits
+
+
+def laboratory(experiment: Any, side: int) -> Laboratory:
+    return paper_laboratory(parse_config(experiment.get_config().to_dict()), (side, side, 3))
+
+
+def exact_share(lab: Laboratory) -> float:
+    """Of all first blocks there are."""
+    choices = [range(n if free else 1) for n, free in zip(lab.space.num_choices, lab.space.free(0), strict=True)]
+    rows = np.array(list(itertools.product(*choices)), np.int32)
+    requests = [lab.request(Proposal(Place(0, 0, 0), Chromosome(row[None]), "initial"), None) for row in rows]
+    return float(np.mean([request.rejection() is None for request in requests]))
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 224])
+def test_share_is_about_that_of_all_first_blocks(side: int) -> None:
+    lab = laboratory(cifar10_cpu, side)
+    share = exact_share(lab)
+    assert share_within_limits(lab) == pytest.approx(share, abs=4 * (share * (1 - share) / 256) ** 0.5)
+
+
+@pytest.mark.parametrize(("experiment", "side"), [(cifar10_cpu, 32), (cifar10, 32), (cifar10, 64), (default, 224)])
+def test_limits_that_leave_a_quarter_or_are_none_are_passed_over(experiment: Any, side: int) -> None:
+    assert tight_limits(laboratory(experiment, side)) == ""
+
+
+def test_limits_for_smaller_images_are_told_of_with_flags_that_are_enough() -> None:
+    line = tight_limits(laboratory(cifar10_cpu, 64))
+    share = re.fullmatch(
+        r"only (\d+)% of first blocks at 64x64 pixels are within fitness.max_flops=200000000 and "
+        r"fitness.max_block_flops=60000000; if they are for 32x32, as those of cifar10.py are, the like here is "
+        r"--config.fitness.max_flops=800000000 --config.fitness.max_block_flops=240000000 "
+        r"--config.final.widen_to_flops=800000000",
+        line,
+    )
+    assert share and int(share[1]) < 25
+    config = cifar10_cpu.get_config()
+    for group, name, value in re.findall(r"--config\.(\w+)\.(\w+)=(\d+)", line):
+        config[group][name] = int(value)
+    assert tight_limits(paper_laboratory(parse_config(config.to_dict()), (64, 64, 3))) == ""
+
+
+@pytest.mark.parametrize(("name", "side"), [("max_block_flops", 32), ("max_parameters", 64)])
+def test_limits_that_are_not_of_smaller_images_are_to_be_raised(name: str, side: int) -> None:
+    config = default.get_config()
+    config.fitness[name] = 1
+    line = tight_limits(paper_laboratory(parse_config(config.to_dict()), (side, side, 3)))
+    assert line == (
+        f"only 0% of first blocks at {side}x{side} pixels are within fitness.{name}=1; "
+        "raise them, or narrow the choices of config.space"
+    )
+
+
+def test_a_run_prints_it_before_it_fails(make_config: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_config({"fitness.max_parameters": 10, "tracking.progress": "plain"})
+    with pytest.raises(InputError, match="no network could be trained"):
+        pipeline.run(config, tmp_path)
+    assert (
+        "only 0% of first blocks at 8x8 pixels are within fitness.max_parameters=10; raise them"
+        in capsys.readouterr().out
+    )
