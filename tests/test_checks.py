@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlga_jax.checks import InputError, knob, parse
+from vlga_jax.checks import InputError, knob, output_file, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,3 +213,20 @@ def test_parse_of_anything_is_checked_or_refused_in_one_line(path: str, value: A
         assert len(str(error).splitlines()) == 1
     else:
         assert parse(Outer, dataclasses.asdict(parsed)) == parsed
+
+
+def test_output_file_may_be_new_or_there(tmp_path: Path) -> None:
+    (tmp_path / "old").touch()
+    assert [output_file("--json", tmp_path / name) for name in ("new", "old")] == [tmp_path / "new", tmp_path / "old"]
+
+
+@pytest.mark.parametrize("name", ["", "missing/out"])
+def test_output_file_that_cannot_be_one_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"^--json='{tmp_path / name}': must name a file in a directory that exists"):
+        output_file("--json", tmp_path / name)
+
+
+def test_output_file_where_nothing_may_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path or mode != os.W_OK)
+    with pytest.raises(InputError, match="^--json='.*out': lies in a directory that cannot be written to"):
+        output_file("--json", tmp_path / "out")

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = (
     *("tensorflow_datasets", "tensorflow", "array_record", "PIL", "sklearn", "pandas", "importlib_resources"),
-    *("wandb", "matplotlib", "chex", "jaxtyping", "beartype", "filelock"),
+    *("wandb", "matplotlib", "chex", "jaxtyping", "beartype", "filelock", "onnx"),
 )
 PROGRAM = """
 import sys

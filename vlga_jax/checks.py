@@ -6,6 +6,7 @@ mapping and raises `InputError`, one line that names the field, the value and th
 
 import dataclasses
 import math
+import os
 import sys
 import typing
 from collections.abc import Mapping
@@ -30,12 +31,19 @@ class InputError(ValueError):
 def output_file(field: str, value: str | Path) -> Path:
     """Returns the path of a file that is to be written.
 
+    Args:
+      field: what names it in a message.
+      value: its path.
+
     Raises:
-      InputError: it is a directory, or lies in none.
+      InputError: it is a directory, or lies in none, or in one that cannot be written to.
     """
     path = Path(value)
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    directory = path.absolute().parent
+    if path.is_dir() or not directory.is_dir():
         raise InputError(field, str(value), "must name a file in a directory that exists")
+    if not os.access(directory, os.W_OK):
+        raise InputError(field, str(value), "lies in a directory that cannot be written to; name another")
     return path
 
 

@@ -14,6 +14,8 @@ from jax.experimental import topologies
 from benchmarks import compile_threads, gpu_programs
 from benchmarks.workloads import WORKLOADS
 from experiments import cifar10
+from vlga_jax.network.spec import count_flops
+from vlga_jax.network.widening import widened
 from vlga_jax.run.laboratory import parse_config
 from vlga_jax.training import memory
 from vlga_jax.training.failure import TrainingFailure
@@ -122,6 +124,14 @@ def test_a_final_training_does_not_depend_on_the_others() -> None:
     config = parse_config(cifar10.get_config().to_dict())
     (alone,) = gpu_programs._final(config, [3])
     assert list(gpu_programs._final(config, [2, 3]))[1] == alone
+
+
+def test_a_final_training_is_that_of_a_winner_made_wider() -> None:
+    config = parse_config(cifar10.get_config().to_dict())
+    as_found = dataclasses.replace(config, final=dataclasses.replace(config.final, widen_to_flops=0))
+    wide, found = (dict(gpu_programs._final(each, [3]))["final training, 3 blocks"].spec for each in (config, as_found))
+    assert count_flops(found) < config.final.widen_to_flops, "or there is nothing to widen"
+    assert wide == widened(found, config.final.widen_to_flops) != found
 
 
 def test_without_cuda_for_jax_it_says_what_to_install(

@@ -79,8 +79,9 @@ def test_read_csv_of_any_rows_restores_them_to_the_bit(fields: list[dict[str, An
 
 def test_write_atomically_over_a_file_replaces_it_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
-    for text in ("old\n", "new, ü\n"):
-        history.write_atomically(path, text)
+    for content in (b"\xff\n", "old\n", "new, ü\n"):
+        history.write_atomically(path, content)
+        assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
     assert path.read_text() == "new, ü\n"
     assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
 

@@ -1,4 +1,7 @@
-"""The best network as a directory of plain files, and back: `weights.npz` and `architecture.json`, never pickle."""
+"""The best network as a directory of plain files, and back: `weights.npz` and `architecture.json`, never pickle.
+
+And, on request, as an ONNX model.
+"""
 
 import json
 import os

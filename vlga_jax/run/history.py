@@ -91,7 +91,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replaces the file at `path`, text being UTF-8; a reader, or a crash, sees the old or the new, never a part."""
     part = path.with_name(f".{path.name}.part")
     with open(part, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content if isinstance(content, bytes) else content.encode())
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)

@@ -1,4 +1,4 @@
-"""A trained network as an ONNX model, which runs without JAX: ONNX Runtime, OpenCV, browsers, phones.
+"""A trained network as an ONNX model, which runs without JAX, wherever ONNX Runtime does.
 
 The model takes and gives what `Predictor.probabilities` does, from uint8 images `[images, height, width, channels]` to
 float32 probabilities `[images, classes]`; scaling and whitening are part of it. Inside, activations are
@@ -20,17 +20,9 @@ from vlga_jax.network.whitening import WHITENING
 
 INPUT, OUTPUT = "images", "probabilities"
 _OPSET, _IR = 17, 8  # of 2022: runtimes refuse models that are newer than they are
-_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "relu": ("Relu", {}),
-    "elu": ("Elu", {"alpha": 1.0}),
-    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
-    "tanh": ("Tanh", {}),
-    "selu": ("Selu", {}),  # its constants are those of `nn.selu` unless told otherwise
-}
-_POOLS: dict[str, tuple[str, dict[str, Any]]] = {
-    "max": ("MaxPool", {}),
-    "average": ("AveragePool", {"count_include_pad": 0}),
-}
+# Their constants, and that averages leave out what is padded, are ONNX's defaults.
+_ACTIVATIONS = {"relu": "Relu", "elu": "Elu", "leaky_relu": "LeakyRelu", "tanh": "Tanh", "selu": "Selu"}
+_POOLS = {"max": "MaxPool", "average": "AveragePool"}
 _HEADS = {"average": "GlobalAveragePool", "max": "GlobalMaxPool"}
 
 
@@ -49,8 +41,8 @@ def onnx_model(spec: NetworkSpec, variables: Variables, class_names: Sequence[st
     """
     try:
         import onnx
-    except ImportError as error:
-        raise InputError("package", "onnx", "is missing; `pip install onnx` provides it") from error
+    except ModuleNotFoundError as error:
+        raise InputError("to_onnx", str(error.name), "is not installed; pip install onnx") from error
     graph = _Graph(onnx)
     height, width, channels = spec.input_shape
     scaled = graph.add("Div", graph.add("Cast", INPUT, to=onnx.TensorProto.FLOAT), graph.constant(np.float32(255)))
@@ -58,7 +50,7 @@ def onnx_model(spec: NetworkSpec, variables: Variables, class_names: Sequence[st
     if spec.whitening:
         x = _whitened(graph, x, variables["batch_stats"][WHITENING])
     for index in range(len(spec.blocks)):
-        x = _block(graph, x, spec, index, _of(variables, f"block_{index}"))
+        x = _block(graph, x, spec, index, _submodule(variables, f"block_{index}"))
     head = variables["params"]["head"]
     x = graph.add("Flatten", graph.add(_HEADS[spec.head_pool], x))
     logits = graph.add("Gemm", x, graph.constant(head["kernel"]), graph.constant(head["bias"]))
@@ -79,8 +71,7 @@ def onnx_model(spec: NetworkSpec, variables: Variables, class_names: Sequence[st
         opset_imports=[helper.make_opsetid("", _OPSET)],
     )
     helper.set_model_props(model, {"class_names": json.dumps(list(class_names))})
-    onnx.checker.check_model(model, full_check=True)  # shapes, too
-    serialised: bytes = model.SerializeToString(deterministic=True)
+    serialised: bytes = model.SerializeToString()
     return serialised
 
 
@@ -105,18 +96,13 @@ class _Graph:
     def constant(self, values: Any) -> str:
         """Returns the name of the new constant."""
         name = f"constant_{len(self.constants)}"
-        self.constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.constants.append(self._onnx.numpy_helper.from_array(np.asarray(values), name))
         return name
 
 
-def _of(variables: Variables, *path: str) -> dict[str, Any]:
-    """The variables of a submodule: its parameters and, where it has some, its statistics."""
-    found = {}
-    for collection, tree in variables.items():
-        for step in path:
-            tree = tree.get(step, {})
-        found[collection] = tree
-    return found
+def _submodule(variables: Variables, name: str) -> Variables:
+    """The parameters of a submodule and, where it has some, its statistics."""
+    return {collection: tree.get(name, {}) for collection, tree in variables.items()}
 
 
 def _whitened(graph: _Graph, x: str, statistics: Mapping[str, Any]) -> str:
@@ -131,13 +117,12 @@ def _whitened(graph: _Graph, x: str, statistics: Mapping[str, Any]) -> str:
 
 def _block(graph: _Graph, x: str, spec: NetworkSpec, index: int, variables: Variables) -> str:
     block, inputs, in_shape = spec.blocks[index], x, spec.shape_before(index)
-    x = _unit(graph, x, block.a, spec.activation, in_shape, _of(variables, "a"))
+    x = _unit(graph, x, block.a, spec.activation, in_shape, _submodule(variables, "a"))
     if block.pool is not None:
-        operator, attributes = _POOLS[block.pool.kind]
         window = _window(POOL_WINDOW, block.pool.stride, block.a.out_shape(in_shape))
-        x = graph.add(operator, x, **attributes, **window)
+        x = graph.add(_POOLS[block.pool.kind], x, **window)
     if block.b is not None:
-        x = _unit(graph, x, block.b, spec.activation, block.out_shape(in_shape), _of(variables, "b"))
+        x = _unit(graph, x, block.b, spec.activation, block.out_shape(in_shape), _submodule(variables, "b"))
     if block.skip:
         window = _window(1, block.stride, in_shape)
         x = graph.add("Add", x, _convolution(graph, inputs, window, variables["params"]["skip"]))
@@ -153,8 +138,7 @@ def _unit(
         norm, running = params["norm"], variables["batch_stats"]["norm"]
         values = (norm["scale"], norm["bias"], running["mean"], running["var"])
         x = graph.add("BatchNormalization", x, *map(graph.constant, values), epsilon=BATCH_NORM_EPSILON)
-    operator, attributes = _ACTIVATIONS[activation]
-    return graph.add(operator, x, **attributes)
+    return graph.add(_ACTIVATIONS[activation], x)
 
 
 def _convolution(graph: _Graph, x: str, window: Mapping[str, Any], params: Mapping[str, Any]) -> str:
