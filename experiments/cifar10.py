@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     costliest two would take 5.7 of the 6 GFLOP and leave later phases little to choose from.
 
     The winner is widened to 3 GFLOP for its final training, if it is smaller: on two cores winners of equal fitness
-    ended at 91.7 to 93.6 %, in part by their size (`docs/evidence/cifar10.md`), and a search of small networks is cheap.
+    ended at 91.7 to 93.6 %, in part by their size (`docs/evidence/cifar10.md`), and searching small ones is cheap.
 
     Images are whitened in patches, on the evidence of `compare_whitening.py`: winners are better in all of five seeds.
 
