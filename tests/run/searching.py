@@ -71,10 +71,15 @@ class Watcher(NullListener):
         self.written.append(read_csv(self._history))
 
 
-def paper_laboratory(config: RunConfig, image_shape: tuple[int, int, int] = (8, 8, 1)) -> Laboratory:
+def paper_laboratory(
+    config: RunConfig, image_shape: tuple[int, int, int] = (8, 8, 1), num_validation: int = 100
+) -> Laboratory:
     """Returns a laboratory that makes requests, and has nothing that could answer them."""
     data: Any = types.SimpleNamespace(
-        train_images=np.empty((0, *image_shape), np.uint8), class_names=range(10), fingerprint="data"
+        train_images=np.empty((0, *image_shape), np.uint8),
+        validation_labels=np.empty(num_validation, np.int32),
+        class_names=range(10),
+        fingerprint="data",
     )
     nowhere: Any = None
     return Laboratory(config, data, data, make_search_space(config.space), "", nowhere, nowhere, nowhere)

@@ -220,3 +220,8 @@ def test_load_without_an_export_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finish the run") as error:
         load(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+def test_load_of_what_is_no_directory_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="workdir='.*nope': is no directory"):
+        load(tmp_path / "nope")

@@ -38,7 +38,7 @@ def test_plain_progress_whole_run_prints_these_lines(capsys: pytest.CaptureFixtu
         "phase 1/3 generation 2/3 individual 4/10 fitness 0.9312 (best 0.9410) 2.1s",
         "phase 1/3 generation 2/3 individual 5/10 failed: diverged: loss is nan (best 0.9410) 0.5s",
         "phase 1/3 generation 2/3 done: best 0.9410 average 0.9361, "
-        "1 of 3 without a fitness, 1 already known, about 0 s left",
+        "1 of 3 without a fitness, 1 already known, about 0 s to search",
         "mind the [red]gap",
         "final training: epochs 1 to 12 at most",
         "final training epoch 1/12 loss 0.5000 accuracy 0.9700 (best)",
@@ -102,7 +102,7 @@ def test_progress_of_a_search_that_its_budget_will_end_says_when(
     listener.individual_finished(row=row(0.5), seconds=20.0, replayed=False)
     listener.generation_finished(rows=[row(0.5)])
     listener.close()
-    assert "phase 1/9 generation 1/9 done: best 0.5000 average 0.5000, about 40 s left" in capsys.readouterr().out
+    assert "phase 1/9 generation 1/9 done: best 0.5000 average 0.5000, about 40 s to search" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,8 @@ def load(workdir: str | Path) -> Predictor:
     Raises:
       InputError: there is no trained network.
     """
+    if not Path(workdir).is_dir():
+        raise InputError("workdir", str(workdir), "is no directory; give that of a finished run")
     directory = Path(workdir) / "best"
     if (Path(workdir) / "architecture.json").is_file():
         directory = Path(workdir)

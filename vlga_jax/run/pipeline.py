@@ -14,17 +14,18 @@ import jax
 import numpy as np
 
 from vlga_jax import __version__
+from vlga_jax.checks import InputError
 from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters
 from vlga_jax.run import export, laboratory, workdir
+from vlga_jax.run.advice import advice, tight_limits
 from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
-from vlga_jax.run.limits import tight_limits
 from vlga_jax.run.report.figures import write_figures
-from vlga_jax.run.search import SearchResult
+from vlga_jax.run.search import NO_SUCCESS, SearchResult
 from vlga_jax.run.tracking import Listener, make_listener
 from vlga_jax.training.data import load_test_data
 
@@ -66,8 +67,8 @@ def _run(
     with laboratory.opened(config, directory, listener) as lab:
         workdir.settle(directory, plain, lab.data.fingerprint)
         _tell_of_other_environments(lab.ledger, config, listener)
-        if tight := tight_limits(lab):
-            listener.message(text=tight)
+        for line in advice(lab):
+            listener.message(text=line)
         found = search(lab, directory, listener)
         searched = time.perf_counter()
         lab.executor.release()
@@ -96,9 +97,18 @@ def _draw(found: SearchResult, directory: Path, listener: Listener) -> None:
 
 
 def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult:
-    """Returns what the search of a laboratory's configuration found; the history goes into the directory."""
+    """Returns what the search of a laboratory's configuration found; the history goes into the directory.
+
+    Raises:
+      InputError: no network of the first phase could be trained; where limits on cost are the reason, what to give.
+    """
     strategy = lab.config.search.make(lab.space)
-    return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
+    try:
+        return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
+    except InputError as error:
+        if error.field == NO_SUCCESS and (tight := tight_limits(lab)):
+            raise InputError(error.field, error.value, f"no network could be trained: {tight}") from error
+        raise
 
 
 def finish(

@@ -163,11 +163,11 @@ class RunView:
         return f"{self.best.fitness:.4f}" if self.best else "none yet"
 
     def time_left_text(self) -> str:
-        """Returns "about 3 min left", or nothing while that cannot be known."""
+        """Returns "about 3 min to search", or nothing while that cannot be known."""
         seconds = self.seconds_left()
         if seconds is None:
             return ""
-        return f"about {duration(seconds)} left" + ("" if self.num_phases else " in this phase")
+        return f"about {duration(seconds)} " + ("to search" if self.num_phases else "left in this phase")
 
 
 def _of(index: int, total: int) -> str:

@@ -21,6 +21,8 @@ from vlga_jax.keys import stream
 from vlga_jax.run.history import HistoryRow, to_csv, write_atomically
 from vlga_jax.run.tracking import Listener
 
+NO_SUCCESS = "search"  # field of the error that no network of the first phase could be trained
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult:
@@ -214,5 +216,5 @@ class Search:
             return
         reasons = "; ".join(sorted({outcome.evaluation.reason for outcome in failed})[:3])
         if phase == 0:
-            raise InputError("search", "phase 1", f"no network could be trained: {reasons}")
+            raise InputError(NO_SUCCESS, "phase 1", f"no network could be trained: {reasons}")
         self._listener.message(text=f"the search ends: no network of phase {phase + 1} could be trained: {reasons}")

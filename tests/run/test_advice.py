@@ -1,4 +1,4 @@
-"""Limits on cost that leave a search nothing to choose from are told of before anything is trained."""
+"""What would make a search a poor one is told before anything is trained."""
 
 import itertools
 import re
@@ -13,8 +13,8 @@ from vlga_jax.checks import InputError
 from vlga_jax.evolution.strategy import Place, Proposal
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.run import pipeline
+from vlga_jax.run.advice import advice, few_validation_images, share_within_limits, tight_limits
 from vlga_jax.run.laboratory import Laboratory, parse_config
-from vlga_jax.run.limits import share_within_limits, tight_limits
 
 
 def laboratory(experiment: Any, side: int) -> Laboratory:
@@ -45,7 +45,8 @@ def test_limits_for_smaller_images_are_told_of_with_flags_that_are_enough() -> N
     line = tight_limits(laboratory(cifar10_cpu, 64))
     share = re.fullmatch(
         r"only (\d+)% of first blocks at 64x64 pixels are within fitness.max_flops=200000000 and "
-        r"fitness.max_block_flops=60000000; if they are for 32x32, as those of cifar10.py are, the like here is "
+        r"fitness.max_block_flops=60000000; if they are for 32x32, as those of cifar10\*.py are, start again for the "
+        r"like here, 4 times the work, with another --workdir and "
         r"--config.fitness.max_flops=800000000 --config.fitness.max_block_flops=240000000 "
         r"--config.final.widen_to_flops=800000000",
         line,
@@ -66,6 +67,22 @@ def test_limits_that_are_not_of_smaller_images_are_to_be_raised(name: str, side:
         f"only 0% of first blocks at {side}x{side} pixels are within fitness.{name}=1; "
         "raise them, or narrow the choices of config.space"
     )
+
+
+def test_a_hundred_validation_images_are_enough() -> None:
+    config = parse_config(cifar10_cpu.get_config().to_dict())
+    assert few_validation_images(paper_laboratory(config, num_validation=100)) == ""
+    assert few_validation_images(paper_laboratory(config, num_validation=99)) == (
+        "only 99 images validate, so that fitness moves in steps of 0.010 and hardly tells networks apart; "
+        "give more images, or a larger config.data.validation_fraction"
+    )
+
+
+def test_advice_is_a_line_for_each_thing() -> None:
+    config = parse_config(cifar10_cpu.get_config().to_dict())
+    lines = [advice(paper_laboratory(config, (side, side, 3), number)) for side, number in ((32, 100), (64, 10))]
+    assert lines[0] == []
+    assert [line.split()[2] for line in lines[1]] == ["images", "of"]
 
 
 def test_a_run_prints_it_before_it_fails(make_config: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a search's limits on cost leave it something to choose from, asked before anything is trained."""
+"""What a run can tell, before anything is trained, of settings that would make its search a poor one."""
 
 import numpy as np
 
@@ -7,8 +7,23 @@ from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.run.laboratory import Laboratory
 
 _NUM_BLOCKS = 256
-_ENOUGH = 0.25  # of the blocks
+_ENOUGH_BLOCKS = 0.25  # of them
+_ENOUGH_IMAGES = 100
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
+
+
+def advice(lab: Laboratory) -> list[str]:
+    """Returns a line for each thing that a user may want to change; none where all is well."""
+    return [line for line in (few_validation_images(lab), tight_limits(lab)) if line]
+
+
+def few_validation_images(lab: Laboratory) -> str:
+    """Returns a line on what to do if fitness is the accuracy on fewer than a hundred images, else nothing."""
+    number = len(lab.data.validation_labels)
+    if number >= _ENOUGH_IMAGES:
+        return ""
+    steps = f"only {number} images validate, so that fitness moves in steps of {1 / number:.3f}"
+    return f"{steps} and hardly tells networks apart; give more images, or a larger config.data.validation_fraction"
 
 
 def share_within_limits(lab: Laboratory) -> float:
@@ -27,7 +42,7 @@ def tight_limits(lab: Laboratory) -> str:
     """
     fitness = lab.config.fitness
     names = [name for name in ("max_parameters", "max_flops", "max_block_flops") if getattr(fitness, name)]
-    if not names or (share := share_within_limits(lab)) >= _ENOUGH:
+    if not names or (share := share_within_limits(lab)) >= _ENOUGH_BLOCKS:
         return ""
     height, width = lab.data.train_images.shape[1:3]
     limits = " and ".join(f"fitness.{name}={getattr(fitness, name)}" for name in names)
@@ -39,4 +54,7 @@ def tight_limits(lab: Laboratory) -> str:
         larger.append(("final.widen_to_flops", lab.config.final.widen_to_flops))
     factor = height * width / _SIDE**2
     flags = " ".join(f"--config.{name}={round(limit * factor)}" for name, limit in larger)
-    return f"{line}; if they are for {_SIDE}x{_SIDE}, as those of cifar10.py are, the like here is {flags}"
+    return (
+        f"{line}; if they are for {_SIDE}x{_SIDE}, as those of cifar10*.py are, start again for the like here, "
+        f"{factor:.3g} times the work, with another --workdir and {flags}"
+    )
