@@ -228,5 +228,5 @@ def test_output_file_that_cannot_be_one_is_named(tmp_path: Path, name: str) -> N
 
 def test_output_file_where_nothing_may_be_written_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path or mode != os.W_OK)
-    with pytest.raises(InputError, match="^--json='.*out': lies in a directory that cannot be written to"):
+    with pytest.raises(InputError, match="^--json='.*out': cannot be written; name another"):
         output_file("--json", tmp_path / "out")

@@ -36,14 +36,14 @@ def output_file(field: str, value: str | Path) -> Path:
       value: its path.
 
     Raises:
-      InputError: it is a directory, or lies in none, or in one that cannot be written to.
+      InputError: it is a directory, or lies in none, or cannot be written.
     """
     path = Path(value)
     directory = path.absolute().parent
     if path.is_dir() or not directory.is_dir():
         raise InputError(field, str(value), "must name a file in a directory that exists")
-    if not os.access(directory, os.W_OK):
-        raise InputError(field, str(value), "lies in a directory that cannot be written to; name another")
+    if not os.access(path if path.exists() else directory, os.W_OK):
+        raise InputError(field, str(value), "cannot be written; name another")
     return path
 
 

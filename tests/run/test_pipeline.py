@@ -261,7 +261,7 @@ def test_run_in_which_no_network_may_be_trained_is_refused_and_can_be_read_up(
     config = make_config({"fitness.max_parameters": 10})
     for _ in range(2):
         with pytest.raises(
-            InputError, match="no network could be trained: only 0% of first blocks .* fitness.max_parameters=10; raise"
+            InputError, match=r"trained: \d+ parameters, over .*; only 0% of the networks .*; raise them"
         ):
             pipeline.run(config, tmp_path)
     rows = list(ledger_rows(tmp_path).values())

@@ -1,14 +1,16 @@
 """What a run can tell, before anything is trained, of settings that would make its search a poor one."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
-from vlga_jax.evolution.strategy import Place, Proposal
-from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.run.laboratory import Laboratory
 
-_NUM_BLOCKS = 256
-_ENOUGH_BLOCKS = 0.25  # of them
+_NUM_SEARCHES = 20  # whose first networks are looked at
+_ENOUGH_NETWORKS = 0.25  # of them
 _ENOUGH_IMAGES = 100
+_LIMITS = ("max_parameters", "max_flops", "max_block_flops")
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
 
@@ -27,34 +29,34 @@ def few_validation_images(lab: Laboratory) -> str:
 
 
 def share_within_limits(lab: Laboratory) -> float:
-    """Returns which share of networks of one block, drawn at random, cost no more than `fitness.max_*` allow."""
-    space = lab.space
-    drawn = np.random.default_rng(0).integers(space.num_choices, size=(_NUM_BLOCKS, space.num_genes))
-    rows = np.where(space.free(0), drawn, 0).astype(np.int32)
-    proposals = (Proposal(Place(0, 0, 0), Chromosome(row[None]), "initial") for row in rows)
-    return float(np.mean([lab.request(proposal, None).rejection() is None for proposal in proposals]))
+    """Returns which share of the networks that such a search begins with cost no more than `fitness.max_*` allow."""
+    strategy = lab.config.search.make(lab.space)
+    begun = [strategy.ask(strategy.init(jax.random.key(seed))) for seed in range(_NUM_SEARCHES)]
+    within = [lab.request(proposal, None).rejection() is None for proposals in begun for proposal in proposals]
+    return float(np.mean(within))
 
 
 def tight_limits(lab: Laboratory) -> str:
-    """Returns a line on what to do if less than a quarter of first blocks are within the limits, else nothing.
+    """Returns a line on what to do if less than a quarter of the first networks are within the limits, else nothing.
 
     The usual reason is images larger than those that an experiment was written for.
     """
-    fitness = lab.config.fitness
-    names = [name for name in ("max_parameters", "max_flops", "max_block_flops") if getattr(fitness, name)]
-    if not names or (share := share_within_limits(lab)) >= _ENOUGH_BLOCKS:
+    config = lab.config
+    limits = {name: value for name in _LIMITS if (value := getattr(config.fitness, name))}
+    if not limits or (share := share_within_limits(lab)) >= _ENOUGH_NETWORKS:
         return ""
     height, width = lab.data.train_images.shape[1:3]
-    limits = " and ".join(f"fitness.{name}={getattr(fitness, name)}" for name in names)
-    line = f"only {share:.0%} of first blocks at {height}x{width} pixels are within {limits}"
-    larger = [(f"fitness.{name}", getattr(fitness, name)) for name in names if name != "max_parameters"]
-    if height * width <= _SIDE**2 or not larger:
-        return f"{line}; raise them, or narrow the choices of config.space"
-    if lab.config.final.widen_to_flops:
-        larger.append(("final.widen_to_flops", lab.config.final.widen_to_flops))
+    stated = " and ".join(f"fitness.{name}={value}" for name, value in limits.items())
+    line = f"only {share:.0%} of the networks that a search begins with at {height}x{width} pixels are within {stated}"
     factor = height * width / _SIDE**2
-    flags = " ".join(f"--config.{name}={round(limit * factor)}" for name, limit in larger)
+    larger = {name: round(value * factor) for name, value in limits.items() if name != "max_parameters"}
+    like_there = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, **larger))
+    if factor <= 1 or share_within_limits(dataclasses.replace(lab, config=like_there)) < _ENOUGH_NETWORKS:
+        return f"{line}; raise them, or narrow the choices of config.space"
+    flags = [f"--config.fitness.{name}={value}" for name, value in larger.items()]
+    if config.final.widen_to_flops:
+        flags.append(f"--config.final.widen_to_flops={round(config.final.widen_to_flops * factor)}")
     return (
         f"{line}; if they are for {_SIDE}x{_SIDE}, as those of cifar10*.py are, start again for the like here, "
-        f"{factor:.3g} times the work, with another --workdir and {flags}"
+        f"{factor:.3g} times the work, with another --workdir and {' '.join(flags)}"
     )

@@ -122,7 +122,7 @@ class Predictor:
           path: of the file, replaced whole.
 
         Raises:
-          InputError: the package `onnx` is missing, or the path is a directory or lies in none.
+          InputError: the package `onnx` is missing, or the path is a directory, lies in none or cannot be written.
         """
         file = output_file("path", path)
         write_atomically(file, onnx_model(self.spec, self.variables, self.class_names))

@@ -69,7 +69,12 @@ def _run(
         _tell_of_other_environments(lab.ledger, config, listener)
         for line in advice(lab):
             listener.message(text=line)
-        found = search(lab, directory, listener)
+        try:
+            found = search(lab, directory, listener)
+        except InputError as error:
+            if error.field == NO_SUCCESS and (tight := tight_limits(lab)):
+                raise InputError(error.field, error.value, f"{error.remedy}; {tight}") from error
+            raise
         searched = time.perf_counter()
         lab.executor.release()
         _draw(found, directory, listener)
@@ -97,18 +102,9 @@ def _draw(found: SearchResult, directory: Path, listener: Listener) -> None:
 
 
 def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult:
-    """Returns what the search of a laboratory's configuration found; the history goes into the directory.
-
-    Raises:
-      InputError: no network of the first phase could be trained; where limits on cost are the reason, what to give.
-    """
+    """Returns what the search of a laboratory's configuration found; the history goes into the directory."""
     strategy = lab.config.search.make(lab.space)
-    try:
-        return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
-    except InputError as error:
-        if error.field == NO_SUCCESS and (tight := tight_limits(lab)):
-            raise InputError(error.field, error.value, f"no network could be trained: {tight}") from error
-        raise
+    return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
 
 
 def finish(
