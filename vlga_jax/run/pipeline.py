@@ -25,7 +25,7 @@ from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_converge
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
 from vlga_jax.run.report.figures import write_figures
-from vlga_jax.run.search import NO_SUCCESS, SearchResult
+from vlga_jax.run.search import NothingTrained, SearchResult
 from vlga_jax.run.tracking import Listener, make_listener
 from vlga_jax.training.data import load_test_data
 
@@ -71,8 +71,8 @@ def _run(
             listener.message(text=line)
         try:
             found = search(lab, directory, listener)
-        except InputError as error:
-            if error.field == NO_SUCCESS and (tight := tight_limits(lab)):
+        except NothingTrained as error:
+            if tight := tight_limits(lab):
                 raise InputError(error.field, error.value, f"{error.remedy}; {tight}") from error
             raise
         searched = time.perf_counter()

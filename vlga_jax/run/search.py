@@ -21,7 +21,9 @@ from vlga_jax.keys import stream
 from vlga_jax.run.history import HistoryRow, to_csv, write_atomically
 from vlga_jax.run.tracking import Listener
 
-NO_SUCCESS = "search"  # field of the error that no network of the first phase could be trained
+
+class NothingTrained(InputError):
+    """No network of the first phase could be trained; the remedy tells the reasons."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,8 @@ class Search:
           seed: the run's, in [0, 2**32).
 
         Raises:
-          InputError: every network of the first phase failed, or the budget is too small for one network.
+          NothingTrained: every network of the first phase failed.
+          InputError: the budget is too small for one network.
         """
         key = stream(jax.random.key(seed), "evolution")
         state = self._strategy.init(key)
@@ -216,5 +219,5 @@ class Search:
             return
         reasons = "; ".join(sorted({outcome.evaluation.reason for outcome in failed})[:3])
         if phase == 0:
-            raise InputError(NO_SUCCESS, "phase 1", f"no network could be trained: {reasons}")
+            raise NothingTrained("search", "phase 1", f"no network could be trained: {reasons}")
         self._listener.message(text=f"the search ends: no network of phase {phase + 1} could be trained: {reasons}")
