@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -137,6 +138,21 @@ def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
             "**random_search** (reference)" in table and "Not in this table, nor in its adjustment of p: vlga" in table
         )
         assert "no result and count nowhere above:\n\n- vlga seed 0: config.final.learning_rate=1e+30: final" in table
+
+
+def test_compare_tells_of_tight_limits_by_strategy_before_it_trains_and_again_where_nothing_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny()
+    config.compare.num_seeds, config.compare.crossovers = 1, ()
+    config.base.fitness.max_parameters = 10
+    tight = r"only 0% of the networks .* fitness\.max_parameters=10; raise them, or narrow .* config\.base\.space"
+    with pytest.raises(InputError, match=rf"vlga seed 0: .*no network could be trained.*; {tight}"):
+        compare(parse_comparison(config.to_dict()), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    for name, line in zip(config.strategies, lines, strict=False):
+        assert re.fullmatch(f"{name}: {tight}", line)
+    assert all(" seed 0: " in line for line in lines[len(config.strategies) :])
 
 
 @pytest.mark.parametrize(("any_environment", "again"), [(False, True), (True, False)])

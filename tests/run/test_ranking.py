@@ -1,6 +1,7 @@
 """A ranking of a tiny search on the digits, to the end."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,17 @@ def test_rank_leaves_out_a_network_that_fails_where_it_is_trained_whole(
     assert capsys.readouterr().out.endswith("not ranked: trained whole for a fitness it fails\n")
     assert "and 1 without a fitness" in (tmp_path / "ranking.md").read_text()
     assert all(each.whole_fitness > 0 for each in networks)
+
+
+def test_rank_tells_of_what_makes_a_search_poor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny()
+    config.base.fitness.max_parameters = 10
+    tight = r"fitness\.max_parameters=10; raise them, or narrow the choices of config\.base\.space"
+    with pytest.raises(InputError, match=f"no network could be trained.*{tight}"):
+        rank(parse_ranking(config.to_dict()), tmp_path)
+    few, limits = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"only 20 images validate.* larger config\.base\.data\.validation_fraction", few)
+    assert re.search(tight, limits)
 
 
 def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(

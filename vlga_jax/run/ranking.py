@@ -17,6 +17,7 @@ from vlga_jax.fitness.evaluation import Request, digest_of
 from vlga_jax.fitness.status import OK
 from vlga_jax.network.spec import count_flops, count_parameters
 from vlga_jax.run import laboratory, pipeline, workdir
+from vlga_jax.run.advice import advice
 from vlga_jax.run.finish import FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
@@ -36,6 +37,7 @@ _WANTED: Mapping[str, Any] = {
     "final.init": "scratch",  # a search does not keep the weights of all its networks
     "final.widen_to_flops": 0,  # sizes are what a network is ranked by
 }
+_FLAGS = "config.base"  # where the command line has a search's fields
 _OTHER_SEED = 2**31  # as far away a network's second final training is
 
 
@@ -95,11 +97,13 @@ def rank(ranking: Ranking, directory: Path) -> list[RankedNetwork]:
         laboratory.opened(ranking.run_config(seeds[0]), directory, NullListener()) as lab,
     ):
         workdir.settle(directory, plain, lab.data.fingerprint)
+        for line in advice(lab, _FLAGS):
+            print(line, flush=True)
         for seed in seeds:
             own = directory / "runs" / f"seed-{seed}"
             own.mkdir(parents=True, exist_ok=True)
             with lab.sibling(ranking.run_config(seed), own) as sibling:
-                found = pipeline.search(sibling, own, NullListener())
+                found = pipeline.search(sibling, own, NullListener(), _FLAGS)
                 ranked = _ranked(found, sibling, own)
             shutil.rmtree(own / "final", ignore_errors=True)
             networks += ranked
