@@ -174,3 +174,30 @@ assert all(one["seconds"] - one["train_seconds"] < 1.5 for one in individuals), 
 
 def test_collecting_rubbish_counts_for_no_network_and_leaves_imports_alone(job: Path, tmp_path: Path) -> None:
     python(COLLECTED, job, tmp_path / "out.json")
+
+
+SKIP_GRADIENT = """
+import torch
+from pytorch_networks import Skip
+torch.manual_seed(0)
+for channels in (2, 3, 7, 12, 16):
+    images = torch.rand(64, channels, 32, 32).contiguous(memory_format=torch.channels_last)
+    skip = Skip(channels, 16, 2).to(memory_format=torch.channels_last)
+    outputs = skip(images)
+    assert outputs.shape == (64, 16, 16, 16)
+    gradient = torch.randn_like(outputs)
+    outputs.backward(gradient)
+    met = images[:, :, ::2, ::2]
+    kernel, expected = skip.weight[:, :, 0, 0].double(), torch.einsum("nohw,nihw->oi", gradient.double(), met.double())
+    torch.testing.assert_close(skip.weight.grad[:, :, 0, 0].double(), expected, rtol=1e-4, atol=1e-2)
+    again = torch.einsum("oi,nihw->nohw", kernel, met.double()) + skip.bias.double()[:, None, None]
+    torch.testing.assert_close(outputs.double(), again, rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_skip_of_few_channels_has_the_gradient_that_onednn_gets_wrong(threads: str) -> None:
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": threads}
+    told = [PYTHON, "-c", SKIP_GRADIENT]
+    done = subprocess.run(told, cwd=PEERS, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
