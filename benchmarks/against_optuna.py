@@ -2,12 +2,12 @@
 
     python -m benchmarks.against_optuna --seeds=5 --workdir=runs/against_optuna
 
-For each seed there are searches, one after the other, each in a process of its own: `vlga_jax.compare` with each
-strategy of `experiments/compare_optuna.py`, then `benchmarks/peers/optuna_pytorch.py`, with networks of at most as
-many convolutions behind the same whitening. The winners are then trained and tested alike, which the budget does not
-count. Every search of ours starts without compiled programs. Repeating the command goes on where it was. It leaves
-comparison.md, comparison.csv and figures/ in the workdir; seconds count from the start of a process. Measure with
-nothing else on the machine.
+For each seed there are three searches, one after the other, each in a process of its own: `vlga_jax.compare`
+with both strategies of `experiments/compare_optuna.py`, then `benchmarks/peers/optuna_pytorch.py`, with
+networks of at most as many convolutions. The winners are then trained and tested alike, which the budget does
+not count. Every search of ours starts without compiled programs. Repeating the command goes on where it was. It
+leaves comparison.md, comparison.csv and figures/ in the workdir; seconds count from the start of a process.
+Measure with nothing else on the machine.
 
 Not alike: our process keeps the memory that it frees (`vlga_jax/training/memory.py`), PyTorch gives it back as it does
 for its users; our strategies' settings were chosen for this budget with another seed, Optuna's are its own.
@@ -31,7 +31,7 @@ from benchmarks.images import choose_images
 from benchmarks.jobs import write_images
 from experiments import compare_optuna, default
 from vlga_jax.checks import InputError
-from vlga_jax.network.whitening import patch_statistics
+from vlga_jax.fitness.evaluation import without
 from vlga_jax.run.comparing import parse_comparison, record_from_json
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import RunConfig
@@ -53,7 +53,7 @@ _RIVAL = "optuna_pytorch"
 _START_SECONDS = 8.0  # imports, data and evolution, which the budget of this project's evaluations does not see
 # Where the peer knows one value only, that of `experiments/default.py`.
 _FIXED: Mapping[str, Sequence[str]] = {
-    "space": ("strides", "dropout_rates", "first_block_has_b", "head_pool"),
+    "space": ("strides", "dropout_rates", "first_block_has_b", "head_pool", "whitening"),
     "fitness": (
         *("optimizer", "schedule", "warmup_epochs", "weight_decay", "label_smoothing", "precision"),
         *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
@@ -61,6 +61,13 @@ _FIXED: Mapping[str, Sequence[str]] = {
     "final": ("optimizer", "widen_to_flops", "use_all_data", "cutout", "ema_decay", "clip_norm", "precision"),
 }
 _ASKED = ("search", "space", "stopping", "fitness", "final")
+# Fields, off, that results from before do not say.
+_LATER: Mapping[str, Mapping[str, Any]] = {
+    "search": {"child_mutation_rate": 0.0},
+    "space": {"min_side": 1, "whitening": False},
+    "fitness": {"max_block_flops": 0, "num_train_examples": 0},
+    "final": {"clip_norm": 0.0, "widen_to_flops": 0},
+}
 _SHARED_FINAL = (
     *("epochs", "patience", "init", "batch_size", "learning_rate", "schedule", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "flip", "crop_padding"),
@@ -101,8 +108,7 @@ def _write_images(config: RunConfig, path: Path) -> Path:
     if not path.is_file():
         data, (test_images, test_labels) = load_training_data(config.data), load_test_data(config.data)
         part = path.with_suffix(".part.npz")
-        others = {f"whitening_{name}": array for name, array in patch_statistics(data.train_images).items()}
-        write_images(part, data, test_images=test_images, test_labels=test_labels, **others)
+        write_images(part, data, test_images=test_images, test_labels=test_labels)
         part.rename(path)
     return path
 
@@ -147,7 +153,7 @@ def _ours(directory: Path, strategy: str, seed: int, seconds: float, config: Run
 
 def asked_of(config: RunConfig) -> dict[str, Any]:
     """Returns what our results are of, beside the budget."""
-    return {group: dataclasses.asdict(getattr(config, group)) for group in _ASKED}
+    return {group: without(dataclasses.asdict(getattr(config, group)), _LATER.get(group, {})) for group in _ASKED}
 
 
 def require_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -208,8 +214,7 @@ def make_job(ours: Sequence[RunConfig], images: Path, seed: int, seconds: float)
             "include_skip": space.include_skip,
         },
         "pool_stride": space.pool_stride,
-        "min_side": space.min_side,
-        "whitening": space.whitening,
+        **({} if space.min_side == 1 else {"min_side": space.min_side}),  # as jobs of before say nothing of it
         "min_convolutions": 2,
         "max_convolutions": compare_optuna.MAX_CONVOLUTIONS,
         "epochs": fitness.epochs,

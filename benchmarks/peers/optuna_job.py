@@ -78,7 +78,6 @@ _JOB: dict[str, Check] = {
     "space": _MAPPING,
     "pool_stride": _whole(1, 2),
     "min_side": _whole(1),
-    "whitening": _SWITCH,
     "min_convolutions": _whole(2, 100),
     "max_convolutions": _whole(2, 100),
     "epochs": _whole(1),
@@ -92,7 +91,7 @@ _JOB: dict[str, Check] = {
 
 
 def read_job(path: Path) -> dict[str, Any]:
-    """Returns the job of a file, checked, with `min_side`, `whitening` and `final.init` filled in.
+    """Returns the job of a file, checked, with `min_side` and `final.init` filled in.
 
     Raises:
       JobError: the file cannot be read, or a field is missing, unknown or not what README.md says.
@@ -103,7 +102,7 @@ def read_job(path: Path) -> dict[str, Any]:
         raise JobError("--job", str(path), f"cannot be read: {error}") from error
     if not isinstance(job, dict):
         raise JobError("--job", str(path), "must hold a mapping")
-    job = {"min_side": 1, "whitening": False, **job}
+    job = {"min_side": 1, **job}
     _require(job, _JOB, "")
     job["final"] = {"init": "searched", **job["final"]}
     _require(job["final"], _FINAL, "final.")
@@ -130,16 +129,15 @@ def _require(values: Mapping[str, Any], checks: Mapping[str, Check], prefix: str
 
 
 def load_images(job: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the arrays of the job's images: `{train,validation,test}_{images,labels}`, `whitening_{mean,kernel}`.
+    """Returns the arrays of the job's images: `{train,validation,test}_{images,labels}`.
 
     Raises:
       JobError: the file cannot be read, or an array is missing or not what README.md says.
     """
     names = [f"{split}_{what}" for split in ("train", "validation", "test") for what in ("images", "labels")]
-    statistics = ["whitening_mean", "whitening_kernel"] if job["whitening"] else []
     try:
         with Path(job["images"]).open("rb") as raw, np.load(raw) as file:
-            arrays = {name: file[name] for name in names + statistics}
+            arrays = {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise JobError("images", job["images"], f"cannot be read: {error}") from error
     shape = arrays["train_images"].shape[1:]
@@ -151,9 +149,6 @@ def load_images(job: Mapping[str, Any]) -> dict[str, np.ndarray]:
             raise JobError("images", job["images"], f"{images} must be uint8 [n, {', '.join(map(str, shape))}]")
         if arrays[labels].ndim != 1 or not np.isin(arrays[labels], np.arange(NUM_CLASSES)).all():
             raise JobError("images", job["images"], f"{labels} must be [n], from 0 to {NUM_CLASSES - 1}")
-    for name, expected in zip(statistics, ((shape[2],), (4 * shape[2],) * 2), strict=False):
-        if arrays[name].shape != expected or arrays[name].dtype != np.float32:
-            raise JobError("images", job["images"], f"{name} must be float32 [{', '.join(map(str, expected))}]")
     if shape[2] == 3 and job["final"]["crop_padding"] >= shape[0]:
         remedy = f"must be less than the images' side, {shape[0]}"
         raise JobError("final.crop_padding", job["final"]["crop_padding"], remedy)

@@ -33,7 +33,6 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from optuna_job import JobError, best_epoch, has_ended, load_images, rate_factor, read_job, suggest_genes  # noqa: E402
 from pytorch import DEVICE, Block, Data, Network, accuracy, epoch_rows, synchronize  # noqa: E402
-from pytorch_networks import Whitening  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 _CUT = "cut"  # user attribute of a trial that the budget ended
@@ -57,15 +56,15 @@ class Found:
     fitness: float
 
 
-def build(genes: list[dict], job: dict, prefix: list[Whitening], images: Tensor) -> Network:
+def build(genes: list[dict], job: dict, images: Tensor) -> Network:
     """Returns the network of genes for images `[n, side, side, channels]`, with fresh weights, on the device."""
-    side, channels = images.shape[1], prefix[0].out_channels if prefix else images.shape[3]
+    _, side, _, channels = images.shape
     blocks: list[Block] = []
     for own in genes:
         pools = {"pool_stride": job["pool_stride"], "min_side": job["min_side"]}
         blocks.append(Block(own, genes[0]["activation"], channels, side, **pools, first=not blocks))
         side, channels = blocks[-1].out_side, blocks[-1].out_channels
-    return Network(prefix, Blocks(*blocks)).to(DEVICE, memory_format=torch.channels_last)
+    return Network([], Blocks(*blocks)).to(DEVICE, memory_format=torch.channels_last)
 
 
 def random_of(*place: int) -> np.random.Generator:
@@ -119,9 +118,7 @@ def augment(images: Tensor, *, flip: bool, crop_padding: int) -> Tensor:
     return images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def evaluate(
-    trial: optuna.Trial, job: dict, prefix: list[Whitening], train: Data, validation: Data, deadline: float
-) -> Found | None:
+def evaluate(trial: optuna.Trial, job: dict, train: Data, validation: Data, deadline: float) -> Found | None:
     """Returns the trained network of a trial; None if the pruner ended it.
 
     Raises:
@@ -129,7 +126,7 @@ def evaluate(
     """
     genes = suggest_genes(trial, job)
     random = random_of(job["seed"], _TRIAL, trial.number)
-    network = build(genes, job, prefix, train.images)
+    network = build(genes, job, train.images)
     optimizer = torch.optim.Adam(network.parameters(), lr=job["learning_rate"], fused=True)
 
     def cut_if_late(*_) -> None:
@@ -158,18 +155,19 @@ def make_study(seed: int) -> optuna.Study:
     return optuna.create_study(direction="maximize", sampler=sampler, pruner=optuna.pruners.MedianPruner())
 
 
-def search(job: dict, prefix: list[Whitening], train: Data, validation: Data) -> tuple[Found, list[dict]]:
+def search(job: dict, train: Data, validation: Data) -> tuple[Found, list[dict]]:
     """Returns the best network that the budget found, the first among equals, and what every trial was.
 
     Raises:
       JobError: no trial was complete before the budget's end.
     """
-    best, trials = None, []
+    best: Found | None = None
+    trials: list[dict] = []
     deadline = _STARTED + job["budget_seconds"]
 
     def objective(trial: optuna.Trial) -> float:
         nonlocal best
-        found = evaluate(trial, job, prefix, train, validation, deadline)
+        found = evaluate(trial, job, train, validation, deadline)
         if found is None:
             raise optuna.TrialPruned  # from here: a traceback through `evaluate` would keep its network alive
         if best is None or found.fitness > best.fitness:
@@ -241,13 +239,11 @@ def run(job: dict, images: dict[str, np.ndarray]) -> dict:
     train, validation, test = (
         Data(images[f"{n}_images"], images[f"{n}_labels"]) for n in ("train", "validation", "test")
     )
-    statistics = (torch.from_numpy(images[f"whitening_{name}"]) for name in ("mean", "kernel") if job["whitening"])
-    prefix = [Whitening(*statistics)] if job["whitening"] else []
-    best, trials = search(job, prefix, train, validation)
+    best, trials = search(job, train, validation)
     search_seconds = time.perf_counter() - _STARTED
     random = random_of(job["seed"], _FINAL)
     scratch = job["final"]["init"] == "scratch"
-    network = build(best.genes, job, prefix, train.images) if scratch else best.network
+    network = build(best.genes, job, train.images) if scratch else best.network
     final_epochs = train_to_convergence(network, job, train, validation, random)
     test_accuracy, _ = accuracy(network, test, "eager")
     states = [trial["state"] for trial in trials]

@@ -111,29 +111,10 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class Whitening(nn.Module):
-    """From pixels to components of their 2x2 patches by a fixed kernel; beyond the border the last pixels repeat."""
-
-    def __init__(self, mean: Tensor, kernel: Tensor):
-        """Builds the layer, which does not learn.
-
-        Args:
-          mean: `[channels]`, of pixels in [0, 1].
-          kernel: `[4 * channels, components]`; rows by a pixel's place in its patch (row, column), then by channel.
-        """
-        super().__init__()
-        self.register_buffer("mean", mean[:, None, None])
-        self.register_buffer("kernel", kernel.reshape(2, 2, len(mean), -1).permute(3, 2, 0, 1).contiguous())
-        self.out_channels = kernel.shape[1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.conv2d(F.pad(images - self.mean, (0, 1, 0, 1), mode="replicate"), self.kernel)
-
-
 class Network(nn.Module):
     """A frozen prefix, the block that learns, and the head."""
 
-    def __init__(self, prefix: list[Block] | list[Whitening], block: Block):
+    def __init__(self, prefix: list[Block], block: Block):
         super().__init__()
         self.prefix = nn.Sequential(*prefix).requires_grad_(False)
         self.block = block

@@ -1,6 +1,7 @@
 """The parts of the Optuna peer that need no PyTorch; test_optuna_peer_training.py has the rest."""
 
 import ast
+import copy
 import json
 import math
 import random
@@ -8,15 +9,54 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optax
 import pytest
 
 from benchmarks.peers import optuna_job
-from benchmarks.peers.optuna_job import JobError, block_counts, read_job, suggest_genes
-from tests.benchmarks.optuna_jobs import FINAL, JOB, SPACE, job
+from benchmarks.peers.optuna_job import JobError, block_counts, load_images, read_job, suggest_genes
 from vlga_jax.run.finish import Progress
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
+SPACE = {
+    "activation": ["relu", "elu"],
+    "a_channels": [8, 16],
+    "a_kernel": [1, 3],
+    "a_batch_norm": [True, False],
+    "include_pool": [True, False],
+    "pool_type": ["max", "average"],
+    "include_b": [True, False],
+    "b_channels": [8, 16],
+    "b_kernel": [1, 3],
+    "b_batch_norm": [True, False],
+    "include_skip": [True, False],
+}
+FINAL = {
+    "epochs": 2,
+    "patience": 1,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "weight_decay": 0.01,
+    "label_smoothing": 0.1,
+    "flip": True,
+    "crop_padding": 4,
+}
+JOB = {
+    "space": SPACE,
+    "pool_stride": 2,
+    "min_side": 8,
+    "min_convolutions": 2,
+    "max_convolutions": 7,
+    "epochs": 3,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "images": "images.npz",
+    "seed": 0,
+    "budget_seconds": 20,
+    "final": FINAL,
+}
 
 
 class Trial:
@@ -33,6 +73,10 @@ class Trial:
         assert name not in self.params
         self.params[name] = self.random.choice(choices)
         return self.params[name]
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(JOB), **changes}
 
 
 def written(directory: Path, value: Any) -> Path:
@@ -70,8 +114,7 @@ def test_read_job_of_a_good_job_returns_it_with_init(tmp_path: Path) -> None:
     assert read_job(written(tmp_path, JOB)) == job(final={**FINAL, "init": "searched"})
     scratch = job(final={**FINAL, "init": "scratch"})
     assert read_job(written(tmp_path, scratch)) == scratch
-    before = read_job(written(tmp_path, {k: scratch[k] for k in scratch if k not in ("min_side", "whitening")}))
-    assert before == {**scratch, "min_side": 1, "whitening": False}
+    assert read_job(written(tmp_path, {k: scratch[k] for k in scratch if k != "min_side"}))["min_side"] == 1
 
 
 @pytest.mark.parametrize(
@@ -84,7 +127,6 @@ def test_read_job_of_a_good_job_returns_it_with_init(tmp_path: Path) -> None:
         ({"budget_seconds": math.inf}, ["budget_seconds=inf", "above 0"]),
         ({"pool_stride": 3}, ["pool_stride=3", "at most 2"]),
         ({"min_side": 0}, ["min_side=0", "at least 1"]),
-        ({"whitening": 1}, ["whitening=1", "true"]),
         ({"seed": -1}, ["seed=-1"]),
         ({"more": 1}, ["more=1", "unknown"]),
         ({"final": {**FINAL, "schedule": "linear"}}, ["final.schedule='linear'", "cosine"]),
@@ -113,7 +155,7 @@ def test_read_job_of_a_wrong_field_names_it_in_one_line(
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize("name", sorted(JOB.keys() - {"min_side", "whitening"}))
+@pytest.mark.parametrize("name", sorted(JOB.keys() - {"min_side"}))
 def test_read_job_without_a_field_names_it(name: str, tmp_path: Path) -> None:
     values = job()
     del values[name]
@@ -133,6 +175,59 @@ def test_read_job_of_something_else_names_the_file(text: str, tmp_path: Path) ->
 
 def test_genes_are_those_of_the_search_space() -> None:
     assert set(optuna_job.GENES) == set(SPACE)
+
+
+def arrays() -> dict[str, np.ndarray]:
+    made: dict[str, np.ndarray] = {}
+    for count, split in enumerate(("train", "validation", "test"), start=2):
+        made[f"{split}_images"] = np.full((count, 8, 8, 3), count, np.uint8)
+        made[f"{split}_labels"] = np.arange(count, dtype=np.int32)
+    return made
+
+
+def test_load_images_of_good_arrays_returns_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", **arrays())  # type: ignore[arg-type]
+    loaded = load_images(job(images=str(tmp_path / "images.npz")))
+    assert loaded.keys() == arrays().keys()
+    assert all((loaded[name] == array).all() for name, array in arrays().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "word"),
+    [
+        ("test_images", None, "test_images"),
+        ("test_images", np.zeros((4, 8, 8, 3)), "test_images must be uint8"),
+        ("test_images", np.zeros((4, 8, 8, 1), np.uint8), "test_images must be uint8"),
+        ("test_images", np.zeros((3, 8, 8, 3), np.uint8), "test_images must be uint8"),
+        ("train_images", np.zeros((2, 8, 9, 3), np.uint8), "square"),
+        ("train_labels", np.array([0, 10]), "train_labels"),
+        ("train_labels", np.array([0, -1]), "train_labels"),
+        ("train_labels", np.zeros((2, 10), np.int32), "train_labels"),
+    ],
+)
+def test_load_images_of_a_wrong_array_names_it(name: str, array: np.ndarray | None, word: str, tmp_path: Path) -> None:
+    made = arrays()
+    del made[name]
+    if array is not None:
+        made[name] = array
+    np.savez(tmp_path / "images.npz", **made)  # type: ignore[arg-type]
+    with pytest.raises(JobError, match=word):
+        load_images(job(images=str(tmp_path / "images.npz")))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04"])
+def test_load_images_of_something_else_names_the_file(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(JobError, match=r"^images='.*images\.npz': cannot be read"):
+        load_images(job(images=str(path)))
+
+
+def test_load_images_of_colour_smaller_than_the_crop_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", **arrays())  # type: ignore[arg-type]
+    with pytest.raises(JobError, match="final.crop_padding=8"):
+        load_images(job(images=str(tmp_path / "images.npz"), final={**FINAL, "crop_padding": 8}))
 
 
 @pytest.mark.parametrize(

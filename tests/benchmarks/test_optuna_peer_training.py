@@ -16,7 +16,6 @@ from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import make_search_space
 from vlga_jax.network.decode import decode
 from vlga_jax.network.spec import count_parameters
-from vlga_jax.network.whitening import Whitening, patch_statistics
 from vlga_jax.run.comparing import parse_comparison
 
 PEERS = Path(__file__).resolve().parents[2] / "benchmarks" / "peers"
@@ -54,7 +53,7 @@ import json, sys, torch
 from optuna_pytorch import build
 job = json.load(sys.stdin)
 for genes in job["networks"]:
-    network = build(genes, job, [], torch.zeros(1, job["side"], job["side"], 3, dtype=torch.uint8))
+    network = build(genes, job, torch.zeros(1, job["side"], job["side"], 3, dtype=torch.uint8))
     print(json.dumps([sum(each.numel() for each in network.parameters()), [one.out_side for one in network.block]]))
 """
 
@@ -88,30 +87,6 @@ def test_networks_have_the_sizes_of_ours(side: int, pool_stride: int, min_side: 
         assert json.loads(line) == [count_parameters(spec), sides]
 
 
-WHITEN = """
-import sys, numpy as np, torch
-from pytorch_networks import Whitening
-arrays = np.load(sys.argv[1])
-mean, kernel = (torch.from_numpy(arrays[name]) for name in ("mean", "kernel"))
-images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).to(torch.float32).div(255)
-whitening = Whitening(mean, kernel)
-assert not list(whitening.parameters()) and whitening.out_channels == 12
-np.save(sys.argv[2], whitening(images).permute(0, 2, 3, 1).numpy())
-"""
-
-
-def test_whitening_is_ours(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 7, 6, 3), np.uint8)
-    statistics = patch_statistics(images)
-    np.savez(tmp_path / "given.npz", images=images, mean=statistics["mean"], kernel=statistics["kernel"])
-    command: list[str | Path] = [PYTHON, "-c", WHITEN, tmp_path / "given.npz", tmp_path / "whitened.npy"]
-    done = subprocess.run(command, cwd=PEERS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    ours = Whitening().apply({"batch_stats": statistics}, images.astype(np.float32) / 255)
-    assert isinstance(ours, jax.Array)
-    np.testing.assert_allclose(np.load(tmp_path / "whitened.npy"), ours, atol=2e-5)
-
-
 def test_search_and_final_training_learn_what_can_be_learnt(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images: dict[str, Any] = {}
@@ -120,7 +95,6 @@ def test_search_and_final_training_learn_what_can_be_learnt(tmp_path: Path) -> N
         dark = random.integers(0, 128, (count, 12, 12, 3))
         images[f"{name}_images"] = (dark + 128 * labels[:, None, None, None]).astype(np.uint8)
         images[f"{name}_labels"] = labels
-    images |= {f"whitening_{name}": array for name, array in patch_statistics(images["train_images"]).items()}
     np.savez(tmp_path / "images.npz", **images)
     comparison = parse_comparison(compare_optuna.get_config().to_dict())
     ours = [comparison.run_config(name, 0) for name in comparison.strategies]
