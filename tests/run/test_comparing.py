@@ -140,19 +140,25 @@ def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
         assert "no result and count nowhere above:\n\n- vlga seed 0: config.final.learning_rate=1e+30: final" in table
 
 
-def test_compare_tells_of_tight_limits_by_strategy_before_it_trains_and_again_where_nothing_was(
+def test_compare_tells_what_makes_searches_poor_before_it_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny()
     config.compare.num_seeds, config.compare.crossovers = 1, ()
-    config.base.fitness.max_parameters = 10
-    tight = r"only 0% of the networks .* fitness\.max_parameters=10; raise them, or narrow .* config\.base\.space"
-    with pytest.raises(InputError, match=rf"vlga seed 0: .*no network could be trained.*; {tight}"):
+    config.base.fitness.max_parameters = 130  # enough for first blocks of few channels, not for 20 convolutions
+    config.base.space.channels = (1, 8)
+    config.strategies.random_search.search.min_convolutions = 20
+    config.strategies.random_search.search.max_convolutions = 20
+    with pytest.raises(InputError, match=r"random_search seed 0: .*no network could be trained"):
         compare(parse_comparison(config.to_dict()), tmp_path)
-    lines = capsys.readouterr().out.splitlines()
-    for name, line in zip(config.strategies, lines, strict=False):
-        assert re.fullmatch(f"{name}: {tight}", line)
-    assert all(" seed 0: " in line for line in lines[len(config.strategies) :])
+    few, limits, *runs = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"only 20 images validate.* larger config\.base\.data\.validation_fraction", few)
+    assert re.fullmatch(
+        r"random_search: only 0% of the networks .* fitness\.max_parameters=130; "
+        r"raise them, or narrow the choices of config\.base\.space",
+        limits,
+    )
+    assert [line.split(":")[0] for line in runs] == [f"{name} seed 0" for name in config.strategies]
 
 
 @pytest.mark.parametrize(("any_environment", "again"), [(False, True), (True, False)])

@@ -120,12 +120,11 @@ def test_rank_leaves_out_a_network_that_fails_where_it_is_trained_whole(
 def test_rank_tells_of_what_makes_a_search_poor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny()
     config.base.fitness.max_parameters = 10
-    tight = r"fitness\.max_parameters=10; raise them, or narrow the choices of config\.base\.space"
-    with pytest.raises(InputError, match=f"no network could be trained.*{tight}"):
+    with pytest.raises(InputError, match="no network could be trained"):
         rank(parse_ranking(config.to_dict()), tmp_path)
     few, limits = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"only 20 images validate.* larger config\.base\.data\.validation_fraction", few)
-    assert re.search(tight, limits)
+    assert re.search(r"fitness\.max_parameters=10; raise them, or narrow the choices of config\.base\.space", limits)
 
 
 def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(

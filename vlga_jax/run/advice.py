@@ -19,7 +19,7 @@ def advice(lab: Laboratory, flags: str = "config") -> list[str]:
 
     Args:
       lab: of the search.
-      flags: where the command line has its fields, "config.base" in a comparison or a ranking.
+      flags: what stands before its fields on the command line; `seeds.FLAGS` in a comparison or a ranking.
     """
     return [line for line in (few_validation_images(lab, flags), tight_limits(lab, flags)) if line]
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlga_jax.checks import InputError, knob, parse
-from vlga_jax.genome.space import make_search_space
 from vlga_jax.run import laboratory, pipeline, workdir
 from vlga_jax.run.advice import few_validation_images, tight_limits
 from vlga_jax.run.history import write_atomically
@@ -23,10 +22,8 @@ from vlga_jax.run.report.comparison import TABLES, write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.search import SearchResult
-from vlga_jax.run.seeds import SeedsConfig
+from vlga_jax.run.seeds import FLAGS, SeedsConfig
 from vlga_jax.run.tracking import NullListener, scores
-
-_FLAGS = "config.base"  # where the command line has what all runs share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,14 +181,15 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 def _advise(comparison: Comparison, lab: Laboratory) -> None:
     """Prints what a user may want to change, limits by strategy, since not all begin with the same networks."""
-    lines = [few_validation_images(lab, _FLAGS)]
+    if few := few_validation_images(lab, FLAGS):
+        print(few, flush=True)
+    told: dict[str, list[str]] = {}
     for name in comparison.strategies:
         config = comparison.run_config(name, comparison.compare.first_seed)
-        own = dataclasses.replace(lab, config=config, space=make_search_space(config.space))
-        if tight := tight_limits(own, _FLAGS):
-            lines.append(f"{name}: {tight}")
-    for line in filter(None, lines):
-        print(line, flush=True)
+        told.setdefault(tight_limits(lab.configured(config), FLAGS), []).append(name)
+    for line, names in told.items():
+        if line:
+            print(f"{', '.join(names)}: {line}", flush=True)
 
 
 def _write(comparison: Comparison, records: Sequence[RunRecord], failures: Sequence[str], directory: Path) -> None:
@@ -231,7 +229,7 @@ def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> R
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
             try:
-                found = pipeline.search(own, directory, NullListener(), _FLAGS)
+                found = pipeline.search(own, directory, NullListener())
                 lab.executor.forget_features()
                 result, _ = pipeline.finish(found, own, directory, NullListener())
             except InputError as error:

@@ -136,6 +136,10 @@ class Laboratory:
             seed=self.config.seed,
         )
 
+    def configured(self, config: RunConfig) -> "Laboratory":
+        """Returns the laboratory with another search's configuration and space, to ask questions of, not to train."""
+        return dataclasses.replace(self, config=config, space=make_search_space(config.space))
+
     @contextlib.contextmanager
     def sibling(self, config: RunConfig, directory: Path) -> Iterator["Laboratory"]:
         """Opens the laboratory of another search on the same data, with the same ledger and executor.
@@ -154,8 +158,7 @@ class Laboratory:
                     raise InputError(f"config.{group}.{name}", other, f"must be {own!r}, as for the others")
         with contextlib.closing(_weights(config, directory, self.environment)) as weights:
             evaluator = Evaluator(self.ledger, weights, self.executor)
-            space = make_search_space(config.space)
-            yield dataclasses.replace(self, config=config, space=space, evaluator=evaluator)
+            yield dataclasses.replace(self.configured(config), evaluator=evaluator)
 
     def search(self, strategy: Strategy[Any], listener: Listener, history_path: Path) -> Search:
         """Returns the search of a strategy over this laboratory's evaluations.

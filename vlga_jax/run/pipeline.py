@@ -69,7 +69,12 @@ def _run(
         _tell_of_other_environments(lab.ledger, config, listener)
         for line in advice(lab):
             listener.message(text=line)
-        found = search(lab, directory, listener)
+        try:
+            found = search(lab, directory, listener)
+        except NothingTrained as error:
+            if tight := tight_limits(lab):
+                raise InputError(error.field, error.value, f"{error.remedy}; {tight}") from error
+            raise
         searched = time.perf_counter()
         lab.executor.release()
         _draw(found, directory, listener)
@@ -96,25 +101,10 @@ def _draw(found: SearchResult, directory: Path, listener: Listener) -> None:
         listener.message(text=f"no figures are drawn: {str(error.name).partition('.')[0]} is not installed")
 
 
-def search(lab: Laboratory, directory: Path, listener: Listener, flags: str = "config") -> SearchResult:
-    """Returns what the search of a laboratory's configuration found.
-
-    Args:
-      lab: of the search.
-      directory: where its history goes.
-      listener: told of its progress.
-      flags: where the command line has its fields.
-
-    Raises:
-      InputError: no network could be trained.
-    """
+def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult:
+    """Returns what the search of a laboratory's configuration found; the history goes into the directory."""
     strategy = lab.config.search.make(lab.space)
-    try:
-        return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
-    except NothingTrained as error:
-        if tight := tight_limits(lab, flags):
-            raise InputError(error.field, error.value, f"{error.remedy}; {tight}") from error
-        raise
+    return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
 
 
 def finish(

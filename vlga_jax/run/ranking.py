@@ -23,7 +23,7 @@ from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
 from vlga_jax.run.report.ranking import LEAST, RankedNetwork, write_ranking
 from vlga_jax.run.search import SearchResult
-from vlga_jax.run.seeds import SeedsConfig
+from vlga_jax.run.seeds import FLAGS, SeedsConfig
 from vlga_jax.run.tracking import NullListener
 
 # Of a search in which networks compare: all of a phase, each with a fitness of its own after the same training.
@@ -37,7 +37,6 @@ _WANTED: Mapping[str, Any] = {
     "final.init": "scratch",  # a search does not keep the weights of all its networks
     "final.widen_to_flops": 0,  # sizes are what a network is ranked by
 }
-_FLAGS = "config.base"  # where the command line has a search's fields
 _OTHER_SEED = 2**31  # as far away a network's second final training is
 
 
@@ -97,13 +96,13 @@ def rank(ranking: Ranking, directory: Path) -> list[RankedNetwork]:
         laboratory.opened(ranking.run_config(seeds[0]), directory, NullListener()) as lab,
     ):
         workdir.settle(directory, plain, lab.data.fingerprint)
-        for line in advice(lab, _FLAGS):
+        for line in advice(lab, FLAGS):
             print(line, flush=True)
         for seed in seeds:
             own = directory / "runs" / f"seed-{seed}"
             own.mkdir(parents=True, exist_ok=True)
             with lab.sibling(ranking.run_config(seed), own) as sibling:
-                found = pipeline.search(sibling, own, NullListener(), _FLAGS)
+                found = pipeline.search(sibling, own, NullListener())
                 ranked = _ranked(found, sibling, own)
             shutil.rmtree(own / "final", ignore_errors=True)
             networks += ranked

@@ -1,8 +1,10 @@
-"""Which seeds a program of several searches takes."""
+"""What programs of several searches have in common: which seeds, and where the searches' fields stand."""
 
 import dataclasses
 
 from vlga_jax.checks import knob
+
+FLAGS = "config.base"  # on the command line, before the fields that all searches share
 
 
 @dataclasses.dataclass(frozen=True)
