@@ -51,9 +51,11 @@ def fitness(job: Path, *flags: str) -> list[float]:
     return [one["fitness"] for one in individuals]
 
 
-def python(program: str, *arguments: Path) -> str:
+def python(program: str, *arguments: Path | str, **environment: str) -> str:
     told = [PYTHON, "-c", program, *map(str, arguments)]
-    done = subprocess.run(told, cwd=PEERS, env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(
+        told, cwd=PEERS, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -198,8 +200,5 @@ for channels in (2, 3, 7, 12, 16):
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_skip_of_few_channels_has_the_gradient_that_onednn_gets_wrong(threads: str) -> None:
-    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": threads, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     genes = {**GENES, "include_pool": True, "include_skip": True, "b_channels": 16}
-    told = [PYTHON, "-c", SKIP_GRADIENT, json.dumps(genes)]
-    done = subprocess.run(told, cwd=PEERS, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    python(SKIP_GRADIENT, json.dumps(genes), OMP_NUM_THREADS=threads, ONEDNN_MAX_CPU_ISA="AVX2")

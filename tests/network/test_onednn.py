@@ -180,3 +180,42 @@ assert library.omp_get_max_threads() == before > 1
 def test_denormals_are_zero_as_in_xlas_programs_and_openmp_is_left_as_it_was() -> None:
     done = subprocess.run([sys.executable, "-c", TINY], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+HARNESS = Path(__file__).with_name("guarded.c")
+GUARDED = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).main())"
+
+
+def guarded(source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **environment: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the harness with a source of the convolutions."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(onednn, "_SOURCE", HARNESS)
+    monkeypatch.setattr(onednn, "_OPTIONS", (*onednn._OPTIONS, f'-DSOURCE="{source}"'))
+    command = [sys.executable, "-c", GUARDED, str(onednn._built())]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+@needs_onednn
+@pytest.mark.parametrize("isa", ["ALL", "AVX2", "SSE41"])
+def test_no_convolution_touches_what_lies_beside_its_buffers(
+    isa: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where the processor has fewer instructions than this one.
+
+    With a stride, which this project never asks for, oneDNN's weight gradient of a 1x1 convolution writes beyond its
+    scratchpad, and PyTorch hangs in it on processors with AVX2: https://github.com/uxlfoundation/oneDNN/issues/6035.
+    """
+    code, told, failure = guarded(onednn._SOURCE, monkeypatch, tmp_path, ONEDNN_MAX_CPU_ISA=isa)
+    assert code == 0, failure
+    assert told.startswith("504 shapes")
+
+
+@needs_onednn
+def test_a_workspace_that_is_too_small_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = onednn._SOURCE.read_text()
+    told, less = "aligned_alloc(ALIGNMENT, bytes)", "aligned_alloc(ALIGNMENT, own_bytes)"
+    assert source.count(told) == 1
+    (tmp_path / "less.c").write_text(source.replace(told, less))
+    code, _, failure = guarded(tmp_path / "less.c", monkeypatch, tmp_path)
+    assert code == 1 and "a page beside a buffer was touched" in failure

@@ -56,7 +56,7 @@ def tight_limits(lab: Laboratory, flags: str = "config") -> str:
     factor = height * width / _SIDE**2
     larger = {name: round(value * factor) for name, value in limits.items() if name != "max_parameters"}
     like_there = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, **larger))
-    if factor <= 1 or share_within_limits(dataclasses.replace(lab, config=like_there)) < _ENOUGH_NETWORKS:
+    if factor <= 1 or share_within_limits(lab.configured(like_there)) < _ENOUGH_NETWORKS:
         return f"{line}; raise them, or narrow the choices of {flags}.space"
     changes = [f"--{flags}.fitness.{name}={value}" for name, value in larger.items()]
     if config.final.widen_to_flops:

@@ -137,7 +137,7 @@ class Laboratory:
         )
 
     def configured(self, config: RunConfig) -> "Laboratory":
-        """Returns the laboratory with another search's configuration and space, to ask questions of, not to train."""
+        """Returns the laboratory with another configuration and its space, to ask for requests, not to train."""
         return dataclasses.replace(self, config=config, space=make_search_space(config.space))
 
     @contextlib.contextmanager
