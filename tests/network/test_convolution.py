@@ -71,11 +71,11 @@ def no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "available", lambda: False)
 
 
-def in_chunks_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a batch of 16 goes through two chunks, however small and narrow it is."""
+def in_chunks_of(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a batch twice as large goes through two chunks, however small and narrow it is."""
     monkeypatch.setattr(convolution, "_WHOLE_BYTES", 1)
-    monkeypatch.setattr(convolution, "_CHUNK_IMAGES", (8, 8))
-    monkeypatch.setattr(convolution, "_CHUNK_IMAGES_NARROW", 8)
+    monkeypatch.setattr(convolution, "_CHUNK_IMAGES", (size, size))
+    monkeypatch.setattr(convolution, "_CHUNK_IMAGES_NARROW", size)
 
 
 @pytest.mark.parametrize("side", SPACE.kernels)
@@ -89,12 +89,12 @@ def test_tuned_asks_onednn_for_outputs_and_both_gradients(side: int) -> None:
 
 @pytest.mark.parametrize("side", SPACE.kernels)
 def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_chunks_of_eight(monkeypatch)
+    in_chunks_of(4, monkeypatch)
     pairs = list(itertools.product((1, 3, *SPACE.channels), SPACE.channels))
     if side > 3:  # wide kernels of many channels take minutes, and nothing else than those of 64 by 64
         pairs = [(a, b) for a, b in pairs if a * b <= 64 * 64]
 
-    images, kernels = normal(0, 16, 2, 4, max(SPACE.channels)), normal(1, side, side, *[max(SPACE.channels)] * 2)
+    images, kernels = normal(0, 8, 2, 4, max(SPACE.channels)), normal(1, side, side, *[max(SPACE.channels)] * 2)
     images, kernels = jax.device_get((images, kernels))  # whose slices need no programs
     worst = differences([(images[..., :a], kernels[:, :, :a, :b] / np.sqrt(a)) for a, b in pairs])
     assert worst.shape == (2 * len(pairs), 3)
@@ -106,7 +106,7 @@ def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.Mo
 def test_tuned_equals_lax_where_every_tap_meets_the_image(
     side: int, channels: int, out_channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_chunks_of_eight(monkeypatch)
+    in_chunks_of(8, monkeypatch)
     kernel = normal(1, side, side, channels, out_channels) / np.sqrt(channels)
     assert differences([(normal(0, 16, 11, 16, channels), kernel)]).max() < ROUNDING
 

@@ -136,7 +136,7 @@ cores = os.sched_getaffinity(0)
 assert onednn.available()
 assert os.sched_getaffinity(0) == cores
 random = np.random.default_rng(0)
-shapes = [(64, size, size, channels) for size in (31, 16, 9, 8) for channels in (3, 8, 32, 64)]
+shapes = [(64, size, size, channels) for size in (31, 8) for channels in (3, 8, 64)]
 arrays = [(random.normal(size=shape), random.normal(size=(3, 3, shape[3], 32))) for shape in shapes]
 arrays = [(np.float32(images), np.float32(kernel)) for images, kernel in arrays]
 both = jax.jit(lambda images, kernel: onednn.weight_gradient(images, onednn.convolution(images, kernel), 3))

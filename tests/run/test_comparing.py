@@ -149,6 +149,7 @@ def test_compare_tells_what_makes_searches_poor_before_it_trains(
     config.base.space.channels = (1, 8)
     config.strategies.random_search.search.min_convolutions = 20
     config.strategies.random_search.search.max_convolutions = 20
+    del config.strategies.vlga_rungs
     with pytest.raises(InputError, match=r"random_search seed 0: .*no network could be trained"):
         compare(parse_comparison(config.to_dict()), tmp_path)
     few, limits, *runs = capsys.readouterr().out.splitlines()

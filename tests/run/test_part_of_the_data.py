@@ -34,7 +34,8 @@ def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def test_run_searches_on_the_part_and_trains_the_winner_on_all(
     make_config: Any, tmp_path: Path, trained_on: list[tuple[str, int]], ledger_rows: Any
 ) -> None:
-    part = make_config({"fitness.num_train_examples": 100, "search.num_phases": 1})
+    one_generation = {"search.num_phases": 1, "search.num_generations": 1}
+    part = make_config({"fitness.num_train_examples": 100, **one_generation})
     pipeline.run(part, tmp_path / "part")
     assert set(trained_on) == {("local", 100), ("finish", 320)}
     data = load_training_data(part.data)
@@ -44,6 +45,6 @@ def test_run_searches_on_the_part_and_trains_the_winner_on_all(
     trained_on.clear()
     pipeline.run(part, tmp_path / "part")
     assert not trained_on, "all of it is known"
-    known = {"fitness.ledger": str(tmp_path / "part" / "ledger.sqlite"), "search.num_phases": 1}
+    known = {"fitness.ledger": str(tmp_path / "part" / "ledger.sqlite"), **one_generation}
     pipeline.run(make_config(known), tmp_path / "all")
     assert set(trained_on) == {("local", 320), ("finish", 320)}, "a fitness on a part is another one"

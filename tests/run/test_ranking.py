@@ -24,7 +24,7 @@ def tiny() -> ConfigDict:
     del base.seed
     base.tracking.progress = "none"
     base.space.channels, base.space.kernels, base.space.include_skip = (4, 8), (1, 3), (False,)
-    base.search.population_size, base.search.num_generations, base.search.num_phases = 4, 1, 2
+    base.search.population_size, base.search.num_generations, base.search.num_phases = 3, 1, 2
     base.data.num_train_examples = 100
     base.fitness.epochs, base.final.epochs = 2, 2
     base.final.init, base.final.use_all_data = "scratch", False
