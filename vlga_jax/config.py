@@ -240,8 +240,11 @@ def _overridden(experiment: ConfigDict, argv: Sequence[str]) -> ConfigDict:
         if isinstance(fields.get(name), tuple) and named.count(name) > 1:  # they would be joined
             raise InputError(name, value, "is given twice; give all its values once")
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+            known = ".".join(name.split(".")[:2]) in fields
+            close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5 if known else 0.8)
             hint = f"did you mean {close[0]}?" if close else "experiments/default.py lists the fields"
+            if not known and not close:
+                hint = f"the experiment has {', '.join(sorted(experiment))}"
             raise InputError(name, value, f"unknown field; {hint}")
     values = flags.FlagValues()
     try:

@@ -72,11 +72,15 @@ class Watcher(NullListener):
 
 
 def paper_laboratory(
-    config: RunConfig, image_shape: tuple[int, int, int] = (8, 8, 1), num_validation: int = 100
+    config: RunConfig,
+    image_shape: tuple[int, int, int] = (8, 8, 1),
+    num_validation: int = 100,
+    num_train: int = 100_000,
 ) -> Laboratory:
     """Returns a laboratory that makes requests, and has nothing that could answer them."""
     data: Any = types.SimpleNamespace(
-        train_images=np.empty((0, *image_shape), np.uint8),
+        train_images=np.broadcast_to(np.uint8(0), (num_train, *image_shape)),
+        train_labels=np.zeros(num_train, np.int32),
         validation_labels=np.empty(num_validation, np.int32),
         class_names=range(10),
         fingerprint="data",

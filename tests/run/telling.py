@@ -8,6 +8,7 @@ from vlga_jax.run.rich_progress import RichProgress
 
 RESULT = {
     "best_fitness": 0.95123,
+    "architecture": {"fitness": 0.95123, "found_in": {"phase": 0, "generation": 0, "individual": 0}},
     "test_accuracy": 0.9722,
     "num_parameters": 12345,
     "num_individuals": 24,
@@ -49,7 +50,7 @@ def tell_of_a_run(listener: PlainProgress | RichProgress) -> None:
     listener.individual_finished(row=bad, seconds=0.5, replayed=False)
     listener.generation_finished(rows=[known, good, bad])
     listener.message(text="mind the [red]gap")
-    listener.final_started(num_epochs=12, first_epoch=0)
+    listener.final_started(num_epochs=12, first_epoch=0, best_accuracy=None)
     listener.final_epoch_finished(epoch=0, num_epochs=12, loss=0.5, accuracy=0.97)
     listener.run_finished(result=RESULT, best_dir=Path("runs/[digits]/best"))
     listener.close()

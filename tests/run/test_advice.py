@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import cifar10, cifar10_cpu, cifar10_cpu_random_search, default
+from experiments import cifar10, cifar10_cpu, cifar10_cpu_random_search, default, digits
 from tests.run.searching import paper_laboratory
 from vlga_jax.checks import InputError
 from vlga_jax.evolution.strategy import Place, Proposal
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.run import pipeline
-from vlga_jax.run.advice import advice, few_validation_images, share_within_limits, tight_limits
+from vlga_jax.run.advice import advice, few_steps, few_validation_images, share_within_limits, tight_limits
 from vlga_jax.run.laboratory import Laboratory, parse_config
 
 
@@ -86,11 +86,32 @@ def test_a_hundred_validation_images_are_enough() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("num_train", "changes", "told"),
+    [
+        (1200, {}, []),  # 38 steps an epoch
+        (384, {}, ["fitness.epochs=4 is 48", "final.patience=15 is 180"]),
+        (115, {}, ["fitness.epochs=4 is 16", "final.epochs=30 is 120", "final.patience=15 is 60"]),
+        (115, {"fitness.batch_size": 2, "final.batch_size": 2}, []),
+        (1200, {"final.patience": 5}, ["final.patience=5 is 190"]),
+        (384, {"fitness.epochs": 5, "final.patience": 0}, []),
+        (384, {"fitness.epochs": 5, "final.use_all_data": True, "final.epochs": 15}, ["final.epochs=15 is 195"]),
+    ],
+)
+def test_trainings_of_few_steps_are_told_of(num_train: int, changes: dict[str, Any], told: list[str]) -> None:
+    config = digits.get_config()
+    config.update_from_flattened_dict(changes)
+    line = few_steps(paper_laboratory(parse_config(config.to_dict()), num_validation=29, num_train=num_train), "config")
+    assert re.findall(r"config\.(\S+ is \d+)", line) == told
+    assert line.endswith("where networks learn little") or not told
+
+
 def test_advice_is_a_line_for_each_thing() -> None:
     config = parse_config(cifar10_cpu.get_config().to_dict())
-    lines = [advice(paper_laboratory(config, (side, side, 3), number)) for side, number in ((32, 100), (64, 10))]
+    sizes = ((32, 100, 50_000), (64, 10, 90))
+    lines = [advice(paper_laboratory(config, (side, side, 3), held_out, kept)) for side, held_out, kept in sizes]
     assert lines[0] == []
-    assert [line.split()[2] for line in lines[1]] == ["images", "of"]
+    assert [line.split()[2] for line in lines[1]] == ["images", "steps:", "of"]
 
 
 def test_a_run_prints_it_before_it_fails(make_config: Any, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

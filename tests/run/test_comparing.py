@@ -152,13 +152,15 @@ def test_compare_tells_what_makes_searches_poor_before_it_trains(
     del config.strategies.vlga_rungs
     with pytest.raises(InputError, match=r"random_search seed 0: .*no network could be trained"):
         compare(parse_comparison(config.to_dict()), tmp_path)
-    few, limits, *runs = capsys.readouterr().out.splitlines()
+    few, steps, limits, *runs = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"only 20 images validate.* larger config\.base\.data\.validation_fraction", few)
     assert re.fullmatch(
         r"random_search: only 0% of the networks .* fitness\.max_parameters=130; "
         r"raise them, or narrow the choices of config\.base\.space",
         limits,
     )
+    told = "few training steps: config.base.fitness.epochs=2 is 6, config.base.final.epochs=1 is 3; give more epochs"
+    assert steps.startswith(f"random_search, vlga: {told}")
     assert [line.split(":")[0] for line in runs] == [f"{name} seed 0" for name in config.strategies]
 
 

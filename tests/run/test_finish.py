@@ -55,8 +55,8 @@ class Watcher(NullListener):
     def __init__(self, stop_after: int | None = None):
         self.stop_after, self.started, self.epochs, self.messages = stop_after, [], [], []  # type: ignore[var-annotated]
 
-    def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
-        self.started.append((num_epochs, first_epoch))
+    def final_started(self, *, num_epochs: int, first_epoch: int, best_accuracy: float | None) -> None:
+        self.started.append((num_epochs, first_epoch, best_accuracy))
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         self.epochs.append(epoch)
@@ -176,7 +176,7 @@ def test_train_to_convergence_interrupted_after_any_epoch_ends_the_same(
             train_to_convergence(request(), NOISE, searched, tmp_path, Watcher(stop_after=stop))
     watcher = Watcher()
     best, progress, *_ = train_to_convergence(request(), NOISE, never, tmp_path, watcher)
-    assert watcher.started == [(NUM_EPOCHS, stops[-1] + 1)]
+    assert watcher.started == [(NUM_EPOCHS, stops[-1] + 1, max(progress.accuracies[: stops[-1] + 1]))]
     assert watcher.epochs == list(range(stops[-1] + 1, NUM_EPOCHS))
     assert progress == undisturbed[1]
     assert_same_bits(best, undisturbed[0])

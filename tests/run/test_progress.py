@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.run.telling import Clock, row, tell_of_a_run
-from vlga_jax.run.progress import PlainProgress
+from tests.run.telling import RESULT, Clock, row, tell_of_a_run
+from vlga_jax.run.progress import PlainProgress, summary_lines
 from vlga_jax.run.rich_progress import RichProgress
+from vlga_jax.run.run_view import RunView
 
 
 def test_plain_progress_of_a_network_that_stopped_says_when_and_does_not_call_it_the_best(
@@ -42,6 +43,7 @@ def test_plain_progress_whole_run_prints_these_lines(capsys: pytest.CaptureFixtu
         "mind the [red]gap",
         "final training: epochs 1 to 12 at most",
         "final training epoch 1/12 loss 0.5000 accuracy 0.9700 (best)",
+        "final training ended after epoch 1: loss 0.5000 accuracy 0.9700, best 0.9700",
         "finished in 0 s",
         "  best fitness   0.9512 validation accuracy",
         "  test accuracy  0.9722",
@@ -64,10 +66,35 @@ def test_plain_progress_final_epochs_shows_every_tenth_and_improvements(
     accuracies: list[float | None], shown: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     listener = PlainProgress(clock=Clock())
-    listener.final_started(num_epochs=25, first_epoch=0)
+    listener.final_started(num_epochs=25, first_epoch=0, best_accuracy=None)
     for epoch, accuracy in enumerate(accuracies):
         listener.final_epoch_finished(epoch=epoch, num_epochs=25, loss=1.0, accuracy=accuracy)
     assert [int(epoch) for epoch in re.findall(r"epoch (\d+)/25", capsys.readouterr().out)] == shown
+
+
+def test_plain_progress_of_a_resumed_final_training_calls_best_only_what_beats_the_epochs_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listener = PlainProgress(clock=Clock())
+    listener.final_started(num_epochs=30, first_epoch=3, best_accuracy=0.75)
+    for epoch, accuracy in enumerate((0.7, 0.75, 0.8), 3):
+        listener.final_epoch_finished(epoch=epoch, num_epochs=30, loss=1.0, accuracy=accuracy)
+    listener.run_finished(result=RESULT, best_dir=Path("best"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        "final training epoch 6/30 loss 1.0000 accuracy 0.8000 (best)",
+        "final training ended after epoch 6: loss 1.0000 accuracy 0.8000, best 0.8000",
+    ]
+
+
+def test_summary_tells_the_winner_where_another_phase_was_fitter() -> None:
+    winner = {"fitness": 0.94, "found_in": {"phase": 2, "generation": 0, "individual": 0}}
+    lines = summary_lines(RunView(), {**RESULT, "architecture": winner}, Path("best"))
+    assert [line.split(None, 2)[-1] for line in lines[1:3]] == [
+        "0.9512 validation accuracy",
+        "winner  0.9400, found in phase 3: what is trained and tested",
+    ]
+    assert not any("of the winner" in line for line in summary_lines(RunView(), RESULT, Path("best")))
 
 
 def test_plain_progress_before_the_first_rung_is_heard_of_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +192,7 @@ def test_plain_progress_of_slow_epochs_is_heard_of_every_half_minute_with_the_ti
     clock = Clock()
     clock.now = 1000.0
     listener = PlainProgress(clock=clock)
-    listener.final_started(num_epochs=7, first_epoch=2)  # goes on after two epochs
+    listener.final_started(num_epochs=7, first_epoch=2, best_accuracy=None)  # goes on after two epochs
     for epoch in range(2, 7):
         clock.now += 20.0
         listener.final_epoch_finished(epoch=epoch, num_epochs=7, loss=1.0, accuracy=None)

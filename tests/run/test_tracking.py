@@ -35,7 +35,7 @@ def row(fitness: float, status: str = "ok", individual: int = 0) -> HistoryRow:
 SAMPLES: dict[str, Any] = {
     **dict.fromkeys(("num_phases", "num_generations", "population_size", "phase", "generation", "num_to_train"), 1),
     **dict.fromkeys(("num_individuals", "num_epochs", "epoch", "first_epoch", "budget_epochs_left"), 1),
-    **dict.fromkeys(("loss", "accuracy", "seconds", "budget_seconds_left"), 0.5),
+    **dict.fromkeys(("loss", "accuracy", "best_accuracy", "seconds", "budget_seconds_left"), 0.5),
     **dict.fromkeys(("workdir", "best_dir"), Path()),
     **dict.fromkeys(("config", "result"), {"a": 1}),
     **dict.fromkeys(("network", "text"), "abc"),

@@ -23,15 +23,17 @@ def result_in(directory: Path) -> dict[str, Any]:
 
 
 def test_run_with_a_wider_winner_trains_exports_and_tells_of_the_wider_one(
-    finished: Any, make_config: Any, tmp_path: Path
+    finished: Any, make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory = Path(shutil.copytree(finished.workdir, tmp_path / "run"))
     found = from_json(result_in(directory)["architecture"]["network"])
-    config = make_config(WIDE)
+    config = make_config({**WIDE, "tracking.progress": "plain"})
     pipeline.run(config, directory)
     result = result_in(directory)
     wide = widened(found, 900_000)
     assert count_flops(found) < count_flops(wide) <= 900_000
+    told = f"made wider, from {count_flops(found) / 1e6:.3g} to {count_flops(wide) / 1e6:.3g} MFLOP an image"
+    assert told in capsys.readouterr().out
     assert from_json(result["architecture"]["network"]) == wide
     assert (result["num_flops"], result["num_parameters"]) == (count_flops(wide), count_parameters(wide))
     predict = vlga_jax.load(directory)

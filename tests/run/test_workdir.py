@@ -47,7 +47,10 @@ def test_opened_without_settling_leaves_nothing_that_binds_the_directory(tmp_pat
 
 def test_settle_on_other_data_is_refused(tmp_path: Path) -> None:
     hold(tmp_path, configuration())
-    with workdir.opened(tmp_path, configuration()), pytest.raises(InputError, match="data_fingerprint was"):
+    with (
+        workdir.opened(tmp_path, configuration()),
+        pytest.raises(InputError, match="its images or their classes were others"),
+    ):
         workdir.settle(tmp_path, configuration(), "another")
 
 
@@ -151,6 +154,8 @@ def test_opened_with_another_search_is_refused_with_all_that_differs(
     message = str(caught.value)
     assert f"({'; '.join(told)})" in message
     assert "use the old values or another --workdir" in message and "\n" not in message
+    only_search = all(name.startswith("search__") for name in changes)
+    assert (f"--config.fitness.ledger={tmp_path / 'ledger.sqlite'} spares" in message) == only_search
     assert (tmp_path / "config.json").read_bytes() == before
 
 

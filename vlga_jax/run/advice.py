@@ -6,10 +6,12 @@ import jax
 import numpy as np
 
 from vlga_jax.run.laboratory import Laboratory
+from vlga_jax.training.step import steps_per_epoch
 
 _NUM_SEARCHES = 20  # whose first networks are looked at
 _ENOUGH_NETWORKS = 0.25  # of them
 _ENOUGH_IMAGES = 100
+_ENOUGH_STEPS = {"fitness": 50, "final": 200}
 _LIMITS = ("max_parameters", "max_flops", "max_block_flops")
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
@@ -21,7 +23,8 @@ def advice(lab: Laboratory, flags: str = "config") -> list[str]:
       lab: of the search.
       flags: what stands before its fields on the command line; `seeds.FLAGS` in a comparison or a ranking.
     """
-    return [line for line in (few_validation_images(lab, flags), tight_limits(lab, flags)) if line]
+    told = (few_validation_images(lab, flags), few_steps(lab, flags), tight_limits(lab, flags))
+    return [line for line in told if line]
 
 
 def few_validation_images(lab: Laboratory, flags: str = "config") -> str:
@@ -31,6 +34,31 @@ def few_validation_images(lab: Laboratory, flags: str = "config") -> str:
         return ""
     steps = f"only {number} images validate, so that fitness moves in steps of {1 / number:.3f}"
     return f"{steps} and hardly tells networks apart; give more images, or a larger {flags}.data.validation_fraction"
+
+
+def few_steps(lab: Laboratory, flags: str = "config") -> str:
+    """Returns a line on what to do where a training is over after so few steps that it hardly begins, else nothing.
+
+    A final training may be over once its patience is.
+    """
+    fitness, final = lab.config.fitness, lab.config.final
+    num_final = len(lab.data.train_labels) + final.use_all_data * len(lab.data.validation_labels)
+    may_end_early = 0 < final.patience < final.epochs and not final.use_all_data
+    lengths = {
+        "fitness.epochs": (fitness.epochs, len(lab.fitness_data.train_labels), fitness.batch_size),
+        "final.epochs": (final.epochs, num_final, final.batch_size),
+        **({"final.patience": (final.patience, num_final, final.batch_size)} if may_end_early else {}),
+    }
+    few = [
+        f"{flags}.{name}={epochs} is {steps}"
+        for name, (epochs, number, batch_size) in lengths.items()
+        if (steps := epochs * steps_per_epoch(number, batch_size)) < _ENOUGH_STEPS[name.split(".")[0]]
+    ]
+    if not few:
+        return ""
+    return (
+        f"few training steps: {', '.join(few)}; give more epochs, or a smaller batch_size, where networks learn little"
+    )
 
 
 def share_within_limits(lab: Laboratory) -> float:

@@ -1,6 +1,7 @@
 """The states of a final training on disk. A module of its own: Orbax takes a tenth of a second to import."""
 
 import dataclasses
+import shutil
 import time
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path):
+        for part in directory.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed; Orbax would warn of each
+            shutil.rmtree(part, ignore_errors=True)
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
         self._unsaved: tuple[TrainState, Variables, Progress] | None = None

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from vlga_jax.checks import InputError, knob, parse
 from vlga_jax.run import laboratory, pipeline, workdir
-from vlga_jax.run.advice import few_validation_images, tight_limits
+from vlga_jax.run.advice import few_steps, few_validation_images, tight_limits
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
 from vlga_jax.run.report.comparison import TABLES, write_tables
@@ -145,6 +145,7 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
     plain = json.loads(json.dumps({"base": comparison.base, "budget": compared.budget}))
     records: list[RunRecord] = []
     failures: list[str] = []
+    num_runs = len(compared.seeds) * len(comparison.strategies)
     with workdir.opened(directory, plain), laboratory.opened(first, directory, NullListener()) as lab:
         workdir.settle(directory, plain, lab.data.fingerprint)
         _advise(comparison, lab)
@@ -162,7 +163,8 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
                 records.append(record)
                 print(
                     f"{name} seed {seed}: fitness {record.best_fitness:.4f} test accuracy {record.test_accuracy:.4f} "
-                    f"{record.epochs} epochs, {time.perf_counter() - started:.1f} s",
+                    f"{record.epochs} epochs, {time.perf_counter() - started:.1f} s, "
+                    f"{len(records) + len(failures)} of {num_runs} done",
                     flush=True,
                 )
     if compared.reference in {record.strategy for record in records}:
@@ -180,13 +182,14 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 
 def _advise(comparison: Comparison, lab: Laboratory) -> None:
-    """Prints what a user may want to change, limits by strategy, since not all begin with the same networks."""
+    """Prints what a user may want to change; but for validation images, strategies may differ in it."""
     if few := few_validation_images(lab, FLAGS):
         print(few, flush=True)
     told: dict[str, list[str]] = {}
     for name in comparison.strategies:
-        config = comparison.run_config(name, comparison.compare.first_seed)
-        told.setdefault(tight_limits(lab.configured(config), FLAGS), []).append(name)
+        own = lab.configured(comparison.run_config(name, comparison.compare.first_seed))
+        for line in (few_steps(own, FLAGS), tight_limits(own, FLAGS)):
+            told.setdefault(line, []).append(name)
     for line, names in told.items():
         if line:
             print(f"{', '.join(names)}: {line}", flush=True)

@@ -77,6 +77,10 @@ class Predictor:
             )
         )
 
+    def __repr__(self) -> str:
+        shape = ", ".join(map(str, self.spec.input_shape))
+        return f"<vlga_jax Predictor of {len(self.class_names)} classes from uint8 images [{shape}]>"
+
     def read(self, paths: Iterable[str | Path]) -> np.ndarray:
         """Returns the images of files as the network takes them, uint8 `[files, height, width, channels]`.
 

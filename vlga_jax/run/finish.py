@@ -213,7 +213,11 @@ def train_to_convergence(
             start = searched() if config.init == "searched" else _fresh(stream(root, "init"), network, on_host)
             restored = plan.initial_state(start), start, Progress()
         state, best, progress = restored
-        listener.final_started(num_epochs=config.epochs, first_epoch=len(progress.losses))
+        listener.final_started(
+            num_epochs=config.epochs,
+            first_epoch=len(progress.losses),
+            best_accuracy=validation_accuracy(progress),
+        )
         if progress.stopped or len(progress.losses) >= config.epochs:
             return Converged(best, progress, None)
         epochs = run_epochs(

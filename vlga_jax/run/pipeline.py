@@ -1,7 +1,9 @@
 """One run, end to end: data, search, final training, test, report. Running it again continues or repeats nothing."""
 
 import dataclasses
+import itertools
 import json
+import os
 import platform
 import shutil
 import time
@@ -127,9 +129,12 @@ def _finish(
     """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
     known = lab.ledger.find_final(final.digest)
     best = directory / "best"
-    if known is not None and _is_export_of(best, final.digest):
+    if known is not None and (_is_export_of(best, final.digest) or _taken_back(best, final.digest)):
         shutil.rmtree(directory / "final", ignore_errors=True)  # a kill may have come before it was deleted
         return known, None
+    if final.network != found.request.network:
+        found_flops, flops = (f"{count_flops(spec) / 1e6:.3g}" for spec in (found.request.network, final.network))
+        listener.message(text=f"the winner is made wider, from {found_flops} to {flops} MFLOP an image")
     checkpoints = directory / "final" / final.digest[:16]
     variables, progress, images_per_second, failure = train_to_convergence(
         final,
@@ -145,10 +150,15 @@ def _finish(
         "chromosome": to_values(lab.space, found.winner.chromosome),
         "input": "uint8 [images, height, width, channels], divided by 255",
     }
+    if (other := _final_of(best)) not in (None, final.digest):
+        before = lab.ledger.find_final(other)
+        accuracy = "" if before is None else f", with its test accuracy of {before['test_accuracy']:.4f}"
+        listener.message(text=f"the network that was in {best} is kept in {_set_aside(best)}{accuracy}")
     export.export(best, final.network, variables, about)
     test_images, test_labels = load_test_data(lab.config.data)
+    tested = _test(export.load(directory), test_images, test_labels, flip=lab.config.final.test_flip)
     outcome = {
-        **_test(export.load(directory), test_images, test_labels, flip=lab.config.final.test_flip),
+        **tested,
         "num_test_examples": len(test_labels),
         "validation_accuracy": validation_accuracy(progress),
         "num_epochs": len(progress.losses),
@@ -156,6 +166,9 @@ def _finish(
         **({"failure": failure} if failure else {}),
     }
     lab.ledger.record_final(final.digest, outcome)
+    if (blind := float(np.bincount(test_labels).max() / len(test_labels))) >= (reached := tested["test_accuracy"]):
+        told = f"test accuracy {reached:.4f} is no better than {blind:.4f}, which one answer for all images gets"
+        listener.message(text=f"{told}; train for longer, or on more images")
     shutil.rmtree(directory / "final", ignore_errors=True)
     return outcome, images_per_second
 
@@ -170,11 +183,34 @@ def _test(predictor: export.Predictor, images: np.ndarray, labels: np.ndarray, *
 
 
 def _is_export_of(directory: Path, digest: str) -> bool:
+    return _final_of(directory) == digest and (directory / "weights.npz").is_file()
+
+
+def _final_of(directory: Path) -> str | None:
+    """The digest of the final training whose network was exported there; None where none was."""
     try:
-        about = json.loads((directory / "architecture.json").read_text())
-        return about["final"] == digest and (directory / "weights.npz").is_file()
+        return json.loads((directory / "architecture.json").read_text())["final"]
     except (OSError, ValueError, KeyError):
-        return False
+        return None
+
+
+def _set_aside(best: Path) -> Path:
+    """Renames a network that another is about to replace: its training may have taken hours."""
+    free = (best.with_name(f"{best.name}.old{number}") for number in itertools.count(1))
+    kept = next(path for path in free if not path.exists())
+    os.replace(best, kept)
+    return kept
+
+
+def _taken_back(best: Path, digest: str) -> bool:
+    """Whether the network of a final training that was set aside is `best` again."""
+    for kept in sorted(best.parent.glob(f"{best.name}.old*")):
+        if _is_export_of(kept, digest):
+            if best.exists():
+                _set_aside(best)
+            os.replace(kept, best)
+            return True
+    return False
 
 
 def _result(

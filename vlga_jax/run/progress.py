@@ -7,7 +7,7 @@ from typing import Any
 
 from vlga_jax.fitness.status import OK, STOPPED, is_rejection
 from vlga_jax.run.history import HistoryRow
-from vlga_jax.run.run_view import RunView, duration
+from vlga_jax.run.run_view import FinalView, RunView, duration, measured
 from vlga_jax.run.tracking import NullListener, scores
 
 _FINAL_LINE_EPOCHS = 10
@@ -49,15 +49,15 @@ def _reached(row: HistoryRow) -> str:
     return f"{'rejected' if is_rejection(row.status) else 'failed'}: {' '.join(row.status.split())}"
 
 
-def final_epoch_line(*, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> str:
-    """Returns what an epoch of the final training reached."""
-    measured = "" if accuracy is None else f" accuracy {accuracy:.4f}"
-    return f"final training epoch {epoch + 1}/{num_epochs} loss {loss:.4f}{measured}"
-
-
 def summary_lines(view: RunView, result: Mapping[str, Any], best_dir: Path) -> list[str]:
     """Returns what a finished run achieved and where to find it."""
     entries = [("best fitness", _number(result.get("best_fitness"), ".4f") + " validation accuracy")]
+    winner = result.get("architecture", {})
+    if winner and winner["fitness"] != result.get("best_fitness"):
+        of_winner = (
+            f"{winner['fitness']:.4f}, found in phase {winner['found_in']['phase'] + 1}: what is trained and tested"
+        )
+        entries.append(("of the winner", of_winner))
     entries.append(("test accuracy", _number(result.get("test_accuracy"), ".4f")))
     entries.append(("parameters", _number(result.get("num_parameters"), ",d")))
     networks, individuals = (_number(result.get(f"num_{of}"), ",d") for of in ("evaluations", "individuals"))
@@ -81,10 +81,8 @@ class PlainProgress(NullListener):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._view, self._clock = RunView(clock), clock
-        self._best_final: float | None = None
+        self._final: FinalView | None = None
         self._last_line = clock()
-        self._final_started = 0.0  # by the clock
-        self._first_final_epoch = 0
 
     def _print(self, line: str) -> None:
         # Flushed, because a log is read while the run goes on and must be whole if the run is killed.
@@ -118,25 +116,25 @@ class PlainProgress(NullListener):
         self._view.generation_finished(rows)
         self._print(generation_line(self._view, rows))
 
-    def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
-        self._final_started = self._clock()
-        self._first_final_epoch = first_epoch
+    def final_started(self, *, num_epochs: int, first_epoch: int, best_accuracy: float | None) -> None:
+        self._final = FinalView(num_epochs, first_epoch, best_accuracy, self._clock)
         self._print(f"final training: epochs {first_epoch + 1} to {num_epochs} at most")
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
-        improved = accuracy is not None and (self._best_final is None or accuracy > self._best_final)
-        if improved:
-            self._best_final = accuracy
+        assert self._final is not None, "it was started"
+        improved = self._final.epoch_finished(epoch, loss, accuracy)
         slow, num_left = self._is_quiet(), num_epochs - 1 - epoch
         if improved or slow or (epoch + 1) % _FINAL_LINE_EPOCHS == 0 or not num_left:
-            line = final_epoch_line(epoch=epoch, num_epochs=num_epochs, loss=loss, accuracy=accuracy)
-            pace = (self._clock() - self._final_started) / (epoch + 1 - self._first_final_epoch)
-            left = f", at most about {duration(num_left * pace)} left" if slow and num_left else ""
+            line = f"final training epoch {epoch + 1}/{num_epochs} {measured(loss, accuracy)}"
+            seconds = self._final.seconds_left() if slow and num_left else None
+            left = "" if seconds is None else f", at most about {duration(seconds)} left"
             self._print(line + (" (best)" if improved else "") + left)
 
     def message(self, *, text: str) -> None:
         self._print(text)
 
     def run_finished(self, *, result: Mapping[str, Any], best_dir: Path) -> None:
+        if self._final is not None:
+            self._print(self._final.finished())
         for line in summary_lines(self._view, result, best_dir):
             self._print(line)

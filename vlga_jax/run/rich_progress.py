@@ -13,7 +13,7 @@ from rich.text import Text
 
 from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.progress import generation_line, start_line, summary_lines
-from vlga_jax.run.run_view import RunView, duration
+from vlga_jax.run.run_view import FinalView, RunView, duration, measured
 from vlga_jax.run.tracking import NullListener
 
 _SEARCH_BARS = ("phase", "generation", "individual", "epoch")
@@ -41,7 +41,7 @@ class RichProgress(NullListener):
         self._console = console or Console()
         self._clock = clock
         self._view = RunView(clock)
-        self._final: _FinalView | None = None
+        self._final: FinalView | None = None
         self._training = ""
         self._moved_handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
         self._display = _Display(
@@ -109,7 +109,7 @@ class RichProgress(NullListener):
         self._show_search()
 
     def epoch_finished(self, *, network: str, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
-        self._training = f"training: {_measured(loss, accuracy)}"
+        self._training = f"training: {measured(loss, accuracy)}"
         self._move("epoch", epoch + 1, num_epochs, f"{epoch + 1}/{num_epochs}")
 
     def individual_finished(self, *, row: HistoryRow, seconds: float, replayed: bool) -> None:
@@ -121,8 +121,8 @@ class RichProgress(NullListener):
         self._show_search()
         self._print(generation_line(self._view, rows), wrap=True)
 
-    def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
-        self._final = _FinalView(num_epochs, first_epoch, self._clock)
+    def final_started(self, *, num_epochs: int, first_epoch: int, best_accuracy: float | None) -> None:
+        self._final = FinalView(num_epochs, first_epoch, best_accuracy, self._clock)
         for bar in self._bars.values():
             self._display.update(bar, visible=False)
         self._move("final epoch", first_epoch, num_epochs, f"{first_epoch}/{num_epochs}")
@@ -149,38 +149,3 @@ class RichProgress(NullListener):
             handler.setStream(stream)
         self._moved_handlers.clear()
         self._display.stop()
-
-
-class _FinalView:
-    """Where the final training stands."""
-
-    def __init__(self, num_epochs: int, first_epoch: int, clock: Callable[[], float]):
-        self._num_epochs, self._first_epoch, self._epoch = num_epochs, first_epoch, first_epoch - 1
-        self._clock = clock
-        self._started = clock()
-        self._last = ""
-        self._best: float | None = None
-        self._seconds_per_epoch: float | None = None
-
-    def epoch_finished(self, epoch: int, loss: float, accuracy: float | None) -> None:
-        self._epoch, self._last = epoch, _measured(loss, accuracy)
-        if accuracy is not None:
-            self._best = accuracy if self._best is None else max(self._best, accuracy)
-        self._seconds_per_epoch = (self._clock() - self._started) / max(1, epoch + 1 - self._first_epoch)
-
-    def finished(self) -> str:
-        best = "" if self._best is None else f", best {self._best:.4f}"
-        return f"final training ended after epoch {self._epoch + 1}: {self._last}{best}"
-
-    def status(self) -> str:
-        parts = ["training the best network", self._last]
-        if self._best is not None:
-            parts.append(f"best {self._best:.4f}")
-        if self._seconds_per_epoch is not None:
-            left = self._seconds_per_epoch * (self._num_epochs - self._epoch - 1)
-            parts.append(f"at most {duration(left)} left")  # it stops early once it has converged
-        return ", ".join(part for part in parts if part)
-
-
-def _measured(loss: float, accuracy: float | None) -> str:
-    return f"loss {loss:.4f}" + ("" if accuracy is None else f" accuracy {accuracy:.4f}")

@@ -170,6 +170,60 @@ class RunView:
         return f"about {duration(seconds)} " + ("to search" if self.num_phases else "left in this phase")
 
 
+class FinalView:
+    """Where a final training stands.
+
+    Args:
+      num_epochs: at most.
+      first_epoch: of this process, from 0.
+      best_accuracy: on the validation images, of the epochs before; None where there is none.
+      clock: seconds.
+    """
+
+    def __init__(
+        self, num_epochs: int, first_epoch: int, best_accuracy: float | None, clock: Callable[[], float]
+    ) -> None:
+        self._num_epochs, self._first_epoch, self._epoch = num_epochs, first_epoch, first_epoch - 1
+        self._clock = clock
+        self._started = clock()
+        self._last = ""
+        self._best = best_accuracy
+
+    def epoch_finished(self, epoch: int, loss: float, accuracy: float | None) -> bool:
+        """Takes note of an epoch; returns whether it is the best so far."""
+        self._epoch, self._last = epoch, measured(loss, accuracy)
+        improved = accuracy is not None and (self._best is None or accuracy > self._best)
+        self._best = accuracy if improved else self._best
+        return improved
+
+    def seconds_left(self) -> float | None:
+        """Returns the time to the last epoch there can be; None before an epoch has ended."""
+        num_done = self._epoch + 1 - self._first_epoch
+        if not num_done:
+            return None
+        return (self._clock() - self._started) / num_done * (self._num_epochs - 1 - self._epoch)
+
+    def finished(self) -> str:
+        """Returns when it ended, and how well."""
+        best = "" if self._best is None else f", best {self._best:.4f}"
+        last = f": {self._last}" if self._last else ""
+        return f"final training ended after epoch {self._epoch + 1}{last}{best}"
+
+    def status(self) -> str:
+        """Returns how well it goes and how long it may take."""
+        parts = ["training the best network", self._last]
+        if self._best is not None:
+            parts.append(f"best {self._best:.4f}")
+        if (left := self.seconds_left()) is not None:
+            parts.append(f"at most {duration(left)} left")  # it stops early once it has converged
+        return ", ".join(part for part in parts if part)
+
+
+def measured(loss: float, accuracy: float | None) -> str:
+    """Returns what an epoch of a training reached; nothing of an accuracy where nothing is held out."""
+    return f"loss {loss:.4f}" + ("" if accuracy is None else f" accuracy {accuracy:.4f}")
+
+
 def _of(index: int, total: int) -> str:
     return f"{index + 1}/{total}" if total else f"{index + 1}"
 

@@ -77,8 +77,11 @@ class Listener(Protocol):
     def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
         """All individuals of a generation have their fitness."""
 
-    def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
-        """The final training begins, or goes on at `first_epoch`; it ends after `num_epochs` or before."""
+    def final_started(self, *, num_epochs: int, first_epoch: int, best_accuracy: float | None) -> None:
+        """The final training begins, or goes on at `first_epoch`; it ends after `num_epochs` or before.
+
+        `best_accuracy` is that of the epochs before, None where there is none.
+        """
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         """The final training finished an epoch; no `accuracy` where nothing is held out."""
@@ -128,7 +131,7 @@ class NullListener:
     def generation_finished(self, *, rows: Sequence[HistoryRow]) -> None:
         pass
 
-    def final_started(self, *, num_epochs: int, first_epoch: int) -> None:
+    def final_started(self, *, num_epochs: int, first_epoch: int, best_accuracy: float | None) -> None:
         pass
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:

@@ -114,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     before, after = _fields(old), _fields(new)
-    differing = []
+    differing: dict[str, str] = {}
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
         unread = name == _FINGERPRINT and None in (was, now)
@@ -122,9 +122,13 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
             continue
         if name in MAY_GROW and isinstance(was, int) and isinstance(now, int) and now > was > 0:
             continue
-        differing.append(f"{name} was {json.dumps(was)}, is {json.dumps(now)}")
+        differing[name] = f"{name} was {json.dumps(was)}, is {json.dumps(now)}"
+    if _FINGERPRINT in differing:
+        differing[_FINGERPRINT] = "its images or their classes were others"
     if differing:
-        remedy = f"holds another search ({'; '.join(differing)}); use the old values or another --workdir"
+        remedy = f"holds another search ({'; '.join(differing.values())}); use the old values or another --workdir"
+        if all(name.startswith("search.") for name in differing):
+            remedy += f", where --config.fitness.ledger={workdir / 'ledger.sqlite'} spares what is trained already"
         raise InputError("workdir", str(workdir), remedy)
 
 

@@ -23,7 +23,8 @@ _SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif",
 _TRAIN_FOLDERS = ("train", "training")  # in any case
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")  # the first that has folders of classes
 _TEST_FRACTION, _SEED = 0.2, 0  # fixed, so that every run is tested on the same files
-_MOST_NAMED = 3  # files in one message
+_MOST_NAMED = 10  # files in one message
+_MOST_KINDS = 3  # of files that are no images
 _TOGETHER = 256  # files decoded before their sizes are looked at
 _listed: dict[str, "dict[str, _Files]"] = {}  # by directory, as its training set was last read
 
@@ -56,9 +57,28 @@ def read_folder(config: DataConfig, split: str) -> Examples:
 
 
 def _split(found: "dict[str, _Files]", config: DataConfig, split: str) -> Examples:
-    if split == "train":  # what is wrong with the test set should not come out after a whole search
-        _examples(found["test"], config, "test")
-    return _examples(found[split], config, split)
+    # What is wrong with the test set should not come out after a whole search.
+    read = ("train", "test") if split == "train" else ("test",)
+    failures: list[str] = []
+    examples = {}
+    for name in read:
+        try:
+            examples[name] = _examples(found[name], config, name)
+        except _UnreadableError as error:
+            failures += error.failures
+    if failures:
+        told = "; ".join(sorted(failures)[:_MOST_NAMED]) + ("; ..." if len(failures) > _MOST_NAMED else "")
+        number = f"{len(failures)} image{'s' * (len(failures) > 1)} cannot be used"
+        raise InputError("config.data.dir", config.dir, f"{number}: {told}")
+    return examples[split]
+
+
+class _UnreadableError(Exception):
+    """Files of a split that cannot be read: `failures` has a path and the reason for each."""
+
+    def __init__(self, failures: list[str]):
+        super().__init__(f"{len(failures)} files cannot be read")
+        self.failures = failures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +158,8 @@ def _image_files(directory: Path) -> list[Path]:
             if not name.startswith("."):
                 (found if Path(name).suffix.lower() in _SUFFIXES else others).append(Path(place) / name)
     if others:
-        kinds = ", ".join(sorted({path.suffix or path.name for path in others})[:_MOST_NAMED])
-        logging.getLogger(__name__).warning("%d files in %s are no images (%s)", len(others), directory, kinds)
+        kinds = ", ".join(sorted({path.suffix or path.name for path in others})[:_MOST_KINDS])
+        logging.getLogger(__name__).warning("no images in %s: %d (%s)", directory, len(others), kinds)
     return sorted(found, key=Path.as_posix)
 
 
@@ -183,6 +203,5 @@ def _decoded(files: _Files, config: DataConfig) -> Examples:
                     raise InputError("config.data.image_size", config.image_size, remedy)
                 images[index] = image
     if failures:
-        told = "; ".join(failures[:_MOST_NAMED]) + ("; ..." if len(failures) > _MOST_NAMED else "")
-        raise InputError("config.data.dir", config.dir, f"{len(failures)} of {len(files.paths)} images: {told}")
+        raise _UnreadableError(failures)
     return Examples(images, files.labels, files.class_names)
