@@ -39,11 +39,7 @@ def refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     [
         ("--config.search.nope=1", "config.search.nope='1'", "unknown field; did you mean config.search.winner?"),
         ("--config.nope.nope=1", "config.nope.nope='1'", "unknown field; the experiment has budget, data, final"),
-        (
-            "--config.compare.num_seeds=2",
-            "config.compare.num_seeds='2'",
-            "unknown field; the experiment has budget, data, final, fitness, search",
-        ),
+        ("--config.compare.num_seeds=2", "config.compare.num_seeds='2'", "unknown field; the experiment has budget"),
         ("--config.serach.num_phases=2", "config.serach.num_phases='2'", "did you mean config.search.num_phases?"),
         ("--config.seed.x=1", "config.seed.x='1'", "unknown field; did you mean config.seed?"),
         ("--noconfig.nope", "config.nope=''", "unknown field; "),

@@ -241,7 +241,9 @@ def _overridden(experiment: ConfigDict, argv: Sequence[str]) -> ConfigDict:
             raise InputError(name, value, "is given twice; give all its values once")
         if name not in fields:
             known = ".".join(name.split(".")[:2]) in fields
-            close = difflib.get_close_matches(name, fields, n=1, cutoff=0.5 if known else 0.8)
+            alike = [field for field in fields if field.split(".")[-1] == name.split(".")[-1]]
+            cutoff = 0.5 if known or alike else 0.8
+            close = difflib.get_close_matches(name, alike or fields, n=1, cutoff=cutoff)
             hint = f"did you mean {close[0]}?" if close else "experiments/default.py lists the fields"
             if not known and not close:
                 hint = f"the experiment has {', '.join(sorted(experiment))}"

@@ -90,20 +90,22 @@ def test_a_hundred_validation_images_are_enough() -> None:
     ("num_train", "changes", "told"),
     [
         (1200, {}, []),  # 38 steps an epoch
-        (384, {}, ["fitness.epochs=4 is 48", "final.patience=15 is 180"]),
-        (115, {}, ["fitness.epochs=4 is 16", "final.epochs=30 is 120", "final.patience=15 is 60"]),
+        (384, {}, ["fitness.epochs=4 is only 48", "final.patience=15 is only 180"]),
+        (115, {}, ["fitness.epochs=4 is only 16", "final.epochs=30 is only 120", "final.patience=15 is only 60"]),
         (115, {"fitness.batch_size": 2, "final.batch_size": 2}, []),
-        (1200, {"final.patience": 5}, ["final.patience=5 is 190"]),
+        (1200, {"final.patience": 5}, ["final.patience=5 is only 190"]),
         (384, {"fitness.epochs": 5, "final.patience": 0}, []),
-        (384, {"fitness.epochs": 5, "final.use_all_data": True, "final.epochs": 15}, ["final.epochs=15 is 195"]),
+        (384, {"fitness.epochs": 5, "final.use_all_data": True, "final.epochs": 15}, ["final.epochs=15 is only 195"]),
+        (608, {"stopping.rungs": (1, 2)}, ["stopping.rungs=1,2 is only 19"]),
+        (640, {"stopping.rungs": (1, 2)}, []),
     ],
 )
 def test_trainings_of_few_steps_are_told_of(num_train: int, changes: dict[str, Any], told: list[str]) -> None:
     config = digits.get_config()
     config.update_from_flattened_dict(changes)
-    line = few_steps(paper_laboratory(parse_config(config.to_dict()), num_validation=29, num_train=num_train), "config")
-    assert re.findall(r"config\.(\S+ is \d+)", line) == told
-    assert line.endswith("where networks learn little") or not told
+    line = few_steps(paper_laboratory(parse_config(config.to_dict()), num_validation=29, num_train=num_train))
+    assert re.findall(r"config\.(\S+ is only \d+)", line) == told
+    assert line.startswith("few training steps: ") == bool(told)
 
 
 def test_advice_is_a_line_for_each_thing() -> None:

@@ -159,7 +159,7 @@ def test_compare_tells_what_makes_searches_poor_before_it_trains(
         r"raise them, or narrow the choices of config\.base\.space",
         limits,
     )
-    told = "few training steps: config.base.fitness.epochs=2 is 6, config.base.final.epochs=1 is 3; give more epochs"
+    told = "few training steps: config.base.fitness.epochs=2 is only 6, config.base.final.epochs=1 is only 3; if"
     assert steps.startswith(f"random_search, vlga: {told}")
     assert [line.split(":")[0] for line in runs] == [f"{name} seed 0" for name in config.strategies]
 

@@ -1,6 +1,7 @@
 """A network that another one replaces is kept, and is there again when it is asked for again."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ def test_run_with_another_final_training_keeps_the_network_of_before_and_takes_i
 ) -> None:
     first, accuracy = files_in(copied / "best"), json.loads((copied / "result.json").read_text())["test_accuracy"]
     pipeline.run(make_config({"final.epochs": 1, "tracking.progress": "plain"}), copied)
-    told = f"the network that was in {copied / 'best'} is kept in {copied / 'best.old1'}, with its test accuracy of"
-    assert f"{told} {accuracy:.4f}\n" in capsys.readouterr().out
+    told = f"the network that was in {copied / 'best'} is kept in best.old1, with its test accuracy of {accuracy:.4f}\n"
+    printed = capsys.readouterr().out
+    assert told in printed and "made wider" not in printed
     second = files_in(copied / "best")
     assert second != first == files_in(copied / "best.old1")
     images, labels = load_test_data(make_config().data)
@@ -40,21 +42,50 @@ def test_run_with_another_final_training_keeps_the_network_of_before_and_takes_i
 
     monkeypatch.setattr(pipeline, "train_to_convergence", never)
     for changes, expected, other in (({}, first, second), ({"final.epochs": 1}, second, first)):
-        result = pipeline.run(make_config(changes), copied)
+        result = pipeline.run(make_config({**changes, "tracking.progress": "plain"}), copied)
+        assert f"; it is in {copied / 'best'} again\n" in capsys.readouterr().out
         assert files_in(copied / "best") == expected
         assert result["final"]["num_epochs"] == (1 if changes else 2)
         (old,) = copied.glob("best.old*")
         assert files_in(old) == other
 
 
-def test_run_killed_between_two_names_finds_its_network_under_the_other(
+def test_run_killed_between_two_renames_has_a_network_to_load_and_goes_on(
     copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = files_in(copied / "best")
-    (copied / "best").rename(copied / "best.old1")
-    monkeypatch.delattr(pipeline, "train_to_convergence")
+    first, replace = files_in(copied / "best"), os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if target == copied / "best":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    for again, changes in enumerate(({"final.epochs": 1}, {})):  # to a new network, and back to the first
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", killed)
+            pipeline.run(make_config(changes), copied)
+        assert not (copied / "best").exists() and vlga_jax.load(copied).about["final"]
+        assert files_in(copied / "best.old1") == first
+        pipeline.run(make_config(changes), copied)
+        assert (files_in(copied / "best") == first) == bool(again)
+        assert [path.name for path in copied.glob("best.old*")] == [f"best.old{again + 1}"]
+        assert not (copied / "final").exists()
+
+
+def test_run_leaves_alone_what_only_looks_like_a_network_that_was_kept(copied: Path, make_config: Any) -> None:
+    mine = copied / "best.old-mine"
+    shutil.copytree(copied / "best", mine)
+    (copied / "best" / "architecture.json").write_text("[]")
     pipeline.run(make_config(), copied)
-    assert files_in(copied / "best") == first and not list(copied.glob("best.old*"))
+    assert (copied / "best.old1" / "architecture.json").read_text() == "[]"
+    assert files_in(mine) == files_in(copied / "best")
+
+
+def test_switching_back_leaves_an_unfinished_training_of_other_settings(copied: Path, make_config: Any) -> None:
+    other = copied / "final" / "0123456789abcdef"
+    other.mkdir(parents=True)
+    pipeline.run(make_config(), copied)
+    assert other.is_dir()
 
 
 def test_run_whose_network_is_no_better_than_one_answer_says_so(

@@ -10,7 +10,7 @@ import pytest
 from tests.run.telling import RESULT, Clock, row, tell_of_a_run
 from vlga_jax.run.progress import PlainProgress, summary_lines
 from vlga_jax.run.rich_progress import RichProgress
-from vlga_jax.run.run_view import RunView
+from vlga_jax.run.run_view import FinalView, RunView
 
 
 def test_plain_progress_of_a_network_that_stopped_says_when_and_does_not_call_it_the_best(
@@ -87,14 +87,24 @@ def test_plain_progress_of_a_resumed_final_training_calls_best_only_what_beats_t
     ]
 
 
+def test_time_left_of_a_final_training_does_not_grow_while_an_epoch_lasts() -> None:
+    clock = Clock()
+    view = FinalView(40, 0, None, clock)
+    assert view.seconds_left() is None
+    clock.now = 60.0
+    view.epoch_finished(0, 1.0, 0.5)
+    clock.now = 119.0
+    assert view.seconds_left() == 39 * 60 and "at most 39 min 00 s left" in view.status()
+
+
 def test_summary_tells_the_winner_where_another_phase_was_fitter() -> None:
     winner = {"fitness": 0.94, "found_in": {"phase": 2, "generation": 0, "individual": 0}}
     lines = summary_lines(RunView(), {**RESULT, "architecture": winner}, Path("best"))
-    assert [line.split(None, 2)[-1] for line in lines[1:3]] == [
+    assert [re.sub(r"^  (best fitness|winner) +", "", line) for line in lines[1:3]] == [
         "0.9512 validation accuracy",
-        "winner  0.9400, found in phase 3: what is trained and tested",
+        "0.9400, of phase 3; this network is trained and tested",
     ]
-    assert not any("of the winner" in line for line in summary_lines(RunView(), RESULT, Path("best")))
+    assert not any("winner" in line for line in summary_lines(RunView(), RESULT, Path("best")))
 
 
 def test_plain_progress_before_the_first_rung_is_heard_of_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,9 @@ def test_rank_tells_of_what_makes_a_search_poor(tmp_path: Path, capsys: pytest.C
         rank(parse_ranking(config.to_dict()), tmp_path)
     few, steps, limits = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"only 20 images validate.* larger config\.base\.data\.validation_fraction", few)
-    assert steps.startswith("few training steps: config.base.fitness.epochs=2 is 6, config.base.final.epochs=2 is 6")
+    assert steps.startswith(
+        "few training steps: config.base.fitness.epochs=2 is only 6, config.base.final.epochs=2 is only 6"
+    )
     assert re.search(r"fitness\.max_parameters=10; raise them, or narrow the choices of config\.base\.space", limits)
 
 

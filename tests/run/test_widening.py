@@ -32,7 +32,7 @@ def test_run_with_a_wider_winner_trains_exports_and_tells_of_the_wider_one(
     result = result_in(directory)
     wide = widened(found, 900_000)
     assert count_flops(found) < count_flops(wide) <= 900_000
-    told = f"made wider, from {count_flops(found) / 1e6:.3g} to {count_flops(wide) / 1e6:.3g} MFLOP an image"
+    told = f"made wider, from {count_flops(found) / 1e6:.1f} to {count_flops(wide) / 1e6:.1f} MFLOP an image"
     assert told in capsys.readouterr().out
     assert from_json(result["architecture"]["network"]) == wide
     assert (result["num_flops"], result["num_parameters"]) == (count_flops(wide), count_parameters(wide))

@@ -148,6 +148,7 @@ def test_opened_with_another_search_is_refused_with_all_that_differs(
     tmp_path: Path, changes: dict[str, Any], told: list[str]
 ) -> None:
     hold(tmp_path, configuration())
+    (tmp_path / "ledger.sqlite").touch()
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(InputError) as caught:
         hold(tmp_path, configuration(**changes))

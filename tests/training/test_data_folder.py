@@ -124,7 +124,7 @@ def test_files_that_cannot_be_read_are_named_before_the_search_those_of_the_test
     for path in (pets / "cat").iterdir():
         path.write_bytes(path.read_bytes()[:40])
     Image.fromarray(np.full((5, 6), 999, np.uint16)).save(pets / "dog" / "0.png")
-    with pytest.raises(InputError, match=r"21 images cannot be used: .*cat.*cat.*; \.\.\.$") as caught:
+    with pytest.raises(InputError, match=r": 21 of 30 images: .*cat.*cat.*; \.\.\.$") as caught:
         load_training_data(config(pets))
     assert caught.value.field == "config.data.dir"
     named = caught.value.remedy.split(": ", 1)[1].split("; ")

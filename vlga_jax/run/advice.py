@@ -11,7 +11,8 @@ from vlga_jax.training.step import steps_per_epoch
 _NUM_SEARCHES = 20  # whose first networks are looked at
 _ENOUGH_NETWORKS = 0.25  # of them
 _ENOUGH_IMAGES = 100
-_ENOUGH_STEPS = {"fitness": 50, "final": 200}
+_ENOUGH_STEPS = {"fitness": 50, "stopping": 20, "final": 200}
+_MANY = 1_000_000
 _LIMITS = ("max_parameters", "max_flops", "max_block_flops")
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
@@ -39,26 +40,27 @@ def few_validation_images(lab: Laboratory, flags: str = "config") -> str:
 def few_steps(lab: Laboratory, flags: str = "config") -> str:
     """Returns a line on what to do where a training is over after so few steps that it hardly begins, else nothing.
 
-    A final training may be over once its patience is.
+    A fitness may be over at its first rung, a final training once its patience is.
     """
-    fitness, final = lab.config.fitness, lab.config.final
+    fitness, final, rungs = lab.config.fitness, lab.config.final, lab.config.stopping.rungs
+    in_fitness = steps_per_epoch(len(lab.fitness_data.train_labels), fitness.batch_size)
     num_final = len(lab.data.train_labels) + final.use_all_data * len(lab.data.validation_labels)
-    may_end_early = 0 < final.patience < final.epochs and not final.use_all_data
-    lengths = {
-        "fitness.epochs": (fitness.epochs, len(lab.fitness_data.train_labels), fitness.batch_size),
-        "final.epochs": (final.epochs, num_final, final.batch_size),
-        **({"final.patience": (final.patience, num_final, final.batch_size)} if may_end_early else {}),
-    }
+    in_final = steps_per_epoch(num_final, final.batch_size)
+    lengths = [
+        ("fitness.epochs", fitness.epochs, fitness.epochs * in_fitness),
+        ("stopping.rungs", ",".join(map(str, rungs)), min(rungs, default=_MANY) * in_fitness),
+        ("final.epochs", final.epochs, final.epochs * in_final),
+    ]
+    if 0 < final.patience < final.epochs and not final.use_all_data:
+        lengths.append(("final.patience", final.patience, final.patience * in_final))
     few = [
-        f"{flags}.{name}={epochs} is {steps}"
-        for name, (epochs, number, batch_size) in lengths.items()
-        if (steps := epochs * steps_per_epoch(number, batch_size)) < _ENOUGH_STEPS[name.split(".")[0]]
+        f"{flags}.{name}={written} is only {steps}"
+        for name, written, steps in lengths
+        if steps < _ENOUGH_STEPS[name.partition(".")[0]]
     ]
     if not few:
         return ""
-    return (
-        f"few training steps: {', '.join(few)}; give more epochs, or a smaller batch_size, where networks learn little"
-    )
+    return f"few training steps: {', '.join(few)}; if accuracies stay low give more epochs, or a smaller batch_size"
 
 
 def share_within_limits(lab: Laboratory) -> float:

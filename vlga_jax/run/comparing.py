@@ -158,7 +158,7 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
                     )
                 except _NoResultError as error:
                     failures.append(str(error))
-                    print(error, flush=True)
+                    print(f"{error}, {len(records) + len(failures)} of {num_runs} done", flush=True)
                     continue
                 records.append(record)
                 print(
@@ -182,7 +182,7 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 
 def _advise(comparison: Comparison, lab: Laboratory) -> None:
-    """Prints what a user may want to change; but for validation images, strategies may differ in it."""
+    """Prints what a user may want to change; strategies may differ in all but the number of validation images."""
     if few := few_validation_images(lab, FLAGS):
         print(few, flush=True)
     told: dict[str, list[str]] = {}

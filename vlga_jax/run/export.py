@@ -5,6 +5,7 @@ And, on request, as an ONNX model.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,9 @@ from vlga_jax.training.inference import whole_batches
 from vlga_jax.training.step import scale_images
 
 
-def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapping[str, Any]) -> None:
+def export(
+    directory: Path, spec: NetworkSpec, variables: Variables, about: Mapping[str, Any], *, keep: Path | None = None
+) -> None:
     """Writes a network so that a crash leaves the old directory or the new one; equal networks give equal bytes.
 
     Args:
@@ -33,6 +36,7 @@ def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapp
       spec: the network.
       variables: its weights.
       about: what else to tell in `architecture.json`, such as `class_names`.
+      keep: what the old directory becomes; None deletes it.
     """
     part, old = directory.with_name(f".{directory.name}.part"), _place_of_old(directory)
     if old.exists() and not directory.exists():
@@ -49,7 +53,7 @@ def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapp
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     if directory.exists():
-        os.replace(directory, old)
+        os.replace(directory, keep or old)
     os.replace(part, directory)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -57,6 +61,23 @@ def export(directory: Path, spec: NetworkSpec, variables: Variables, about: Mapp
 def _place_of_old(directory: Path) -> Path:
     """Where an export keeps the directory it replaces; all there is between its two renames."""
     return directory.with_name(f".{directory.name}.old")
+
+
+def _olds(directory: Path) -> list[Path]:
+    return [_place_of_old(directory), *kept_beside(directory)[::-1]]
+
+
+def kept_beside(directory: Path) -> list[Path]:
+    """Returns where networks lie that were once in a directory, the last that was kept last: best.old1, best.old2."""
+    names = re.compile(re.escape(directory.name) + r"\.old(\d+)")
+    found = [(int(match[1]), path) for path in directory.parent.iterdir() if (match := names.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def place_to_keep(directory: Path) -> Path:
+    """Returns a name for a network that another is about to replace, after all of `kept_beside`."""
+    last = [int(path.name.rpartition("old")[2]) for path in kept_beside(directory)[-1:]]
+    return directory.with_name(f"{directory.name}.old{sum(last) + 1}")
 
 
 class Predictor:
@@ -146,8 +167,8 @@ def load(workdir: str | Path) -> Predictor:
     directory = Path(workdir) / "best"
     if (Path(workdir) / "architecture.json").is_file():
         directory = Path(workdir)
-    if not directory.exists() and _place_of_old(directory).exists():
-        directory = _place_of_old(directory)
+    if not directory.exists():  # between two renames
+        directory = next((path for path in _olds(directory) if path.exists()), directory)
     if not (directory / "architecture.json").is_file():
         raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
     about = json.loads((directory / "architecture.json").read_text())

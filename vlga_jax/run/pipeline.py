@@ -1,7 +1,7 @@
 """One run, end to end: data, search, final training, test, report. Running it again continues or repeats nothing."""
 
+import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import platform
@@ -129,13 +129,13 @@ def _finish(
     """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
     known = lab.ledger.find_final(final.digest)
     best = directory / "best"
-    if known is not None and (_is_export_of(best, final.digest) or _taken_back(best, final.digest)):
-        shutil.rmtree(directory / "final", ignore_errors=True)  # a kill may have come before it was deleted
+    if known is not None and (_is_export_of(best, final.digest) or _taken_back(best, final.digest, listener)):
+        _forget_checkpoints(directory, final.digest)  # a kill may have come before they were deleted
         return known, None
     if final.network != found.request.network:
-        found_flops, flops = (f"{count_flops(spec) / 1e6:.3g}" for spec in (found.request.network, final.network))
-        listener.message(text=f"the winner is made wider, from {found_flops} to {flops} MFLOP an image")
-    checkpoints = directory / "final" / final.digest[:16]
+        flops = " to ".join(_mega(count_flops(network)) for network in (found.request.network, final.network))
+        listener.message(text=f"the winner is made wider, from {flops} MFLOP an image")
+    checkpoints = _checkpoints(directory, final.digest)
     variables, progress, images_per_second, failure = train_to_convergence(
         final,
         lab.images,
@@ -150,11 +150,16 @@ def _finish(
         "chromosome": to_values(lab.space, found.winner.chromosome),
         "input": "uint8 [images, height, width, channels], divided by 255",
     }
-    if (other := _final_of(best)) not in (None, final.digest):
-        before = lab.ledger.find_final(other)
-        accuracy = "" if before is None else f", with its test accuracy of {before['test_accuracy']:.4f}"
-        listener.message(text=f"the network that was in {best} is kept in {_set_aside(best)}{accuracy}")
-    export.export(best, final.network, variables, about)
+    replaced = _final_of(best)
+    keep = export.place_to_keep(best) if best.exists() and replaced != final.digest else None
+    export.export(best, final.network, variables, about, keep=keep)
+    for kept in export.kept_beside(best):
+        if _final_of(kept) == final.digest:  # of a process that was killed before it was tested
+            shutil.rmtree(kept, ignore_errors=True)
+    if keep is not None:
+        before = lab.ledger.find_final(replaced) if replaced else None
+        accuracy = f", with its test accuracy of {before['test_accuracy']:.4f}" if before else ""
+        listener.message(text=f"the network that was in {best} is kept in {keep.name}{accuracy}")
     test_images, test_labels = load_test_data(lab.config.data)
     tested = _test(export.load(directory), test_images, test_labels, flip=lab.config.final.test_flip)
     outcome = {
@@ -169,7 +174,7 @@ def _finish(
     if (blind := float(np.bincount(test_labels).max() / len(test_labels))) >= (reached := tested["test_accuracy"]):
         told = f"test accuracy {reached:.4f} is no better than {blind:.4f}, which one answer for all images gets"
         listener.message(text=f"{told}; train for longer, or on more images")
-    shutil.rmtree(directory / "final", ignore_errors=True)
+    _forget_checkpoints(directory, final.digest)
     return outcome, images_per_second
 
 
@@ -190,27 +195,36 @@ def _final_of(directory: Path) -> str | None:
     """The digest of the final training whose network was exported there; None where none was."""
     try:
         return json.loads((directory / "architecture.json").read_text())["final"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _set_aside(best: Path) -> Path:
-    """Renames a network that another is about to replace: its training may have taken hours."""
-    free = (best.with_name(f"{best.name}.old{number}") for number in itertools.count(1))
-    kept = next(path for path in free if not path.exists())
-    os.replace(best, kept)
-    return kept
-
-
-def _taken_back(best: Path, digest: str) -> bool:
-    """Whether the network of a final training that was set aside is `best` again."""
-    for kept in sorted(best.parent.glob(f"{best.name}.old*")):
+def _taken_back(best: Path, digest: str, listener: Listener) -> bool:
+    """Whether the network of a final training that was kept beside `best` is there again."""
+    for kept in export.kept_beside(best):
         if _is_export_of(kept, digest):
             if best.exists():
-                _set_aside(best)
+                os.replace(best, export.place_to_keep(best))
             os.replace(kept, best)
+            listener.message(text=f"the network of these settings was kept in {kept.name}; it is in {best} again")
             return True
     return False
+
+
+def _checkpoints(directory: Path, digest: str) -> Path:
+    return directory / "final" / digest[:16]
+
+
+def _forget_checkpoints(directory: Path, digest: str) -> None:
+    """Deletes those of one final training; others may still be continued."""
+    own = _checkpoints(directory, digest)
+    shutil.rmtree(own, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty, or never made
+        own.parent.rmdir()
+
+
+def _mega(flops: int) -> str:
+    return f"{flops / 1e6:,.{0 if flops >= 100_000_000 else 1}f}"
 
 
 def _result(

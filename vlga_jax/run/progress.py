@@ -54,10 +54,8 @@ def summary_lines(view: RunView, result: Mapping[str, Any], best_dir: Path) -> l
     entries = [("best fitness", _number(result.get("best_fitness"), ".4f") + " validation accuracy")]
     winner = result.get("architecture", {})
     if winner and winner["fitness"] != result.get("best_fitness"):
-        of_winner = (
-            f"{winner['fitness']:.4f}, found in phase {winner['found_in']['phase'] + 1}: what is trained and tested"
-        )
-        entries.append(("of the winner", of_winner))
+        of_winner = f"{winner['fitness']:.4f}, of phase {winner['found_in']['phase'] + 1}"
+        entries.append(("winner", f"{of_winner}; this network is trained and tested"))
     entries.append(("test accuracy", _number(result.get("test_accuracy"), ".4f")))
     entries.append(("parameters", _number(result.get("num_parameters"), ",d")))
     networks, individuals = (_number(result.get(f"num_{of}"), ",d") for of in ("evaluations", "individuals"))

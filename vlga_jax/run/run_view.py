@@ -188,20 +188,19 @@ class FinalView:
         self._started = clock()
         self._last = ""
         self._best = best_accuracy
+        self._pace: float | None = None  # seconds an epoch
 
     def epoch_finished(self, epoch: int, loss: float, accuracy: float | None) -> bool:
         """Takes note of an epoch; returns whether it is the best so far."""
         self._epoch, self._last = epoch, measured(loss, accuracy)
         improved = accuracy is not None and (self._best is None or accuracy > self._best)
         self._best = accuracy if improved else self._best
+        self._pace = (self._clock() - self._started) / (epoch + 1 - self._first_epoch)
         return improved
 
     def seconds_left(self) -> float | None:
         """Returns the time to the last epoch there can be; None before an epoch has ended."""
-        num_done = self._epoch + 1 - self._first_epoch
-        if not num_done:
-            return None
-        return (self._clock() - self._started) / num_done * (self._num_epochs - 1 - self._epoch)
+        return None if self._pace is None else self._pace * (self._num_epochs - 1 - self._epoch)
 
     def finished(self) -> str:
         """Returns when it ended, and how well."""

@@ -127,8 +127,9 @@ def _require_same_search(workdir: Path, old: Mapping[str, Any], new: Mapping[str
         differing[_FINGERPRINT] = "its images or their classes were others"
     if differing:
         remedy = f"holds another search ({'; '.join(differing.values())}); use the old values or another --workdir"
-        if all(name.startswith("search.") for name in differing):
-            remedy += f", where --config.fitness.ledger={workdir / 'ledger.sqlite'} spares what is trained already"
+        known = workdir / "ledger.sqlite"
+        if known.is_file() and all(name.startswith("search.") for name in differing):
+            remedy += f", where --config.fitness.ledger={known} spares what is trained already"
         raise InputError("workdir", str(workdir), remedy)
 
 

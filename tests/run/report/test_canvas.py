@@ -18,6 +18,10 @@ def test_text_width_is_no_less_than_what_is_drawn(text: str, bold: bool) -> None
     assert inches <= canvas.text_width(text, bold=bold) <= 1.1 * inches + 0.02
 
 
+def test_text_width_of_letters_that_the_font_has_not_is_about_that_of_a_square_each() -> None:
+    assert canvas.text_width("\u7c7b\u522b\n") == pytest.approx(3 * 1.04 * canvas.FONT_SIZE / 72)
+
+
 def test_broken_text_fits_the_width_and_keeps_its_words() -> None:
     text = "each of these words stands on one of the lines"
     lines = canvas.broken(text, 1.2)

@@ -113,6 +113,8 @@ def _advance(letter: str, bold: bool) -> float:
     from matplotlib.ft2font import LoadFlags
 
     font = get_font(findfont(FontProperties(family=["DejaVu Sans"], weight="bold" if bold else "normal")))
+    if not font.get_char_index(ord(letter)):  # it has no such letter
+        return FONT_SIZE
     font.set_size(FONT_SIZE, 72)
     return font.load_char(ord(letter), flags=LoadFlags.NO_HINTING).linearHoriAdvance / 2**16
 

@@ -58,19 +58,19 @@ def read_folder(config: DataConfig, split: str) -> Examples:
 
 def _split(found: "dict[str, _Files]", config: DataConfig, split: str) -> Examples:
     # What is wrong with the test set should not come out after a whole search.
-    read = ("train", "test") if split == "train" else ("test",)
+    read = ("test", "train") if split == "train" else ("test",)
     failures: list[str] = []
-    examples = {}
-    for name in read:
+    num_read = 0
+    for name in read:  # the last is what is asked for
+        num_read += config.num_examples(name, len(found[name].paths))
         try:
-            examples[name] = _examples(found[name], config, name)
+            examples = _examples(found[name], config, name)
         except _UnreadableError as error:
             failures += error.failures
     if failures:
         told = "; ".join(sorted(failures)[:_MOST_NAMED]) + ("; ..." if len(failures) > _MOST_NAMED else "")
-        number = f"{len(failures)} image{'s' * (len(failures) > 1)} cannot be used"
-        raise InputError("config.data.dir", config.dir, f"{number}: {told}")
-    return examples[split]
+        raise InputError("config.data.dir", config.dir, f"{len(failures)} of {num_read} images: {told}")
+    return examples
 
 
 class _UnreadableError(Exception):
@@ -159,7 +159,7 @@ def _image_files(directory: Path) -> list[Path]:
                 (found if Path(name).suffix.lower() in _SUFFIXES else others).append(Path(place) / name)
     if others:
         kinds = ", ".join(sorted({path.suffix or path.name for path in others})[:_MOST_KINDS])
-        logging.getLogger(__name__).warning("no images in %s: %d (%s)", directory, len(others), kinds)
+        logging.getLogger(__name__).warning("other files than images in %s: %d (%s)", directory, len(others), kinds)
     return sorted(found, key=Path.as_posix)
 
 
