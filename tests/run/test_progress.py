@@ -87,6 +87,16 @@ def test_plain_progress_of_a_resumed_final_training_calls_best_only_what_beats_t
     ]
 
 
+def test_plain_progress_of_a_final_training_that_was_complete_before_names_no_epochs_to_come(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listener = PlainProgress(clock=Clock())
+    listener.final_started(num_epochs=30, first_epoch=30, best_accuracy=0.75)
+    assert capsys.readouterr().out == ""
+    listener.run_finished(result=RESULT, best_dir=Path("best"))
+    assert capsys.readouterr().out.startswith("final training ended after epoch 30, best 0.7500\n")
+
+
 def test_time_left_of_a_final_training_does_not_grow_while_an_epoch_lasts() -> None:
     clock = Clock()
     view = FinalView(40, 0, None, clock)

@@ -116,7 +116,8 @@ class PlainProgress(NullListener):
 
     def final_started(self, *, num_epochs: int, first_epoch: int, best_accuracy: float | None) -> None:
         self._final = FinalView(num_epochs, first_epoch, best_accuracy, self._clock)
-        self._print(f"final training: epochs {first_epoch + 1} to {num_epochs} at most")
+        if first_epoch < num_epochs:  # else what is left is its export and test
+            self._print(f"final training: epochs {first_epoch + 1} to {num_epochs} at most")
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
         assert self._final is not None, "it was started"
