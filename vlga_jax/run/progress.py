@@ -53,7 +53,7 @@ def summary_lines(view: RunView, result: Mapping[str, Any], best_dir: Path) -> l
     """Returns what a finished run achieved and where to find it."""
     entries = [("best fitness", _number(result.get("best_fitness"), ".4f") + " validation accuracy")]
     winner = result.get("architecture", {})
-    if winner and winner["fitness"] != result.get("best_fitness"):
+    if winner.get("fitness", result.get("best_fitness")) != result.get("best_fitness"):
         of_winner = f"{winner['fitness']:.4f}, of phase {winner['found_in']['phase'] + 1}"
         entries.append(("winner", f"{of_winner}; this network is trained and tested"))
     entries.append(("test accuracy", _number(result.get("test_accuracy"), ".4f")))
@@ -120,7 +120,8 @@ class PlainProgress(NullListener):
             self._print(f"final training: epochs {first_epoch + 1} to {num_epochs} at most")
 
     def final_epoch_finished(self, *, epoch: int, num_epochs: int, loss: float, accuracy: float | None) -> None:
-        assert self._final is not None, "it was started"
+        if self._final is None:  # nobody told of its start
+            self._final = FinalView(num_epochs, epoch, None, self._clock)
         improved = self._final.epoch_finished(epoch, loss, accuracy)
         slow, num_left = self._is_quiet(), num_epochs - 1 - epoch
         if improved or slow or (epoch + 1) % _FINAL_LINE_EPOCHS == 0 or not num_left:
