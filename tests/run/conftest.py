@@ -127,6 +127,12 @@ def finished(shared_dir: Path, cache_home: Path, start_main: StartMain) -> Finis
     return FinishedRun(workdir, twin, json.loads(clock.read_text()))
 
 
+@pytest.fixture
+def copied(finished: FinishedRun, tmp_path: Path) -> Path:
+    """A copy of the finished run, to go on with."""
+    return Path(shutil.copytree(finished.workdir, tmp_path / "copied"))
+
+
 @pytest.fixture(scope="session")
 def outcome_of() -> OutcomeOf:
     """Reads what must not depend on anything but the configuration: name of a file in a workdir -> its bytes."""

@@ -14,12 +14,6 @@ from vlga_jax.run import pipeline
 from vlga_jax.training.data import load_test_data
 
 
-@pytest.fixture
-def copied(finished: Any, tmp_path: Path) -> Path:
-    """A copy of the finished run, to go on with."""
-    return Path(shutil.copytree(finished.workdir, tmp_path / "copied"))
-
-
 def files_in(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 

@@ -24,12 +24,6 @@ from vlga_jax.training.data import load_test_data
 OutcomeOf = Callable[[Path], dict[str, bytes]]
 
 
-@pytest.fixture
-def copied(finished: Any, tmp_path: Path) -> Path:
-    """A copy of the finished run, to go on with."""
-    return Path(shutil.copytree(finished.workdir, tmp_path / "copied"))
-
-
 def timing_of(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "timing.json").read_text())
 

@@ -12,7 +12,6 @@ _NUM_SEARCHES = 20  # whose first networks are looked at
 _ENOUGH_NETWORKS = 0.25  # of them
 _ENOUGH_IMAGES = 100
 _ENOUGH_STEPS = {"fitness": 50, "stopping": 20, "final": 200}
-_MANY = 1_000_000
 _LIMITS = ("max_parameters", "max_flops", "max_block_flops")
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
@@ -46,11 +45,10 @@ def few_steps(lab: Laboratory, flags: str = "config") -> str:
     in_fitness = steps_per_epoch(len(lab.fitness_data.train_labels), fitness.batch_size)
     num_final = len(lab.data.train_labels) + final.use_all_data * len(lab.data.validation_labels)
     in_final = steps_per_epoch(num_final, final.batch_size)
-    lengths = [
-        ("fitness.epochs", fitness.epochs, fitness.epochs * in_fitness),
-        ("stopping.rungs", ",".join(map(str, rungs)), min(rungs, default=_MANY) * in_fitness),
-        ("final.epochs", final.epochs, final.epochs * in_final),
-    ]
+    lengths: list[tuple[str, object, int]] = [("fitness.epochs", fitness.epochs, fitness.epochs * in_fitness)]
+    if rungs:
+        lengths.append(("stopping.rungs", ",".join(map(str, rungs)), rungs[0] * in_fitness))
+    lengths.append(("final.epochs", final.epochs, final.epochs * in_final))
     if 0 < final.patience < final.epochs and not final.use_all_data:
         lengths.append(("final.patience", final.patience, final.patience * in_final))
     few = [

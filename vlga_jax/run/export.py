@@ -63,21 +63,20 @@ def _place_of_old(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.old")
 
 
-def _olds(directory: Path) -> list[Path]:
-    return [_place_of_old(directory), *kept_beside(directory)[::-1]]
-
-
 def kept_beside(directory: Path) -> list[Path]:
     """Returns where networks lie that were once in a directory, the last that was kept last: best.old1, best.old2."""
-    names = re.compile(re.escape(directory.name) + r"\.old(\d+)")
-    found = [(int(match[1]), path) for path in directory.parent.iterdir() if (match := names.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in _numbered_beside(directory)]
 
 
 def place_to_keep(directory: Path) -> Path:
     """Returns a name for a network that another is about to replace, after all of `kept_beside`."""
-    last = [int(path.name.rpartition("old")[2]) for path in kept_beside(directory)[-1:]]
-    return directory.with_name(f"{directory.name}.old{sum(last) + 1}")
+    last = max((number for number, _ in _numbered_beside(directory)), default=0)
+    return directory.with_name(f"{directory.name}.old{last + 1}")
+
+
+def _numbered_beside(directory: Path) -> list[tuple[int, Path]]:
+    names = re.compile(re.escape(directory.name) + r"\.old(\d+)")
+    return sorted((int(match[1]), path) for path in directory.parent.iterdir() if (match := names.fullmatch(path.name)))
 
 
 class Predictor:
@@ -168,7 +167,8 @@ def load(workdir: str | Path) -> Predictor:
     if (Path(workdir) / "architecture.json").is_file():
         directory = Path(workdir)
     if not directory.exists():  # between two renames
-        directory = next((path for path in _olds(directory) if path.exists()), directory)
+        olds = (_place_of_old(directory), *reversed(kept_beside(directory)))
+        directory = next((path for path in olds if path.exists()), directory)
     if not (directory / "architecture.json").is_file():
         raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
     about = json.loads((directory / "architecture.json").read_text())
