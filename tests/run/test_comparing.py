@@ -33,6 +33,7 @@ def tiny() -> ConfigDict:
     config.base.fitness.epochs, config.base.final.epochs = 2, 1
     every = compare_digits.strategies(population_size=2, num_generations=2)
     config.strategies = ConfigDict({name: every[name] for name in ("random_search", "vlga", "vlga_rungs")})
+    config.strategies.random_search.search.max_convolutions = 3
     config.strategies.vlga_rungs.stopping.rungs = (1,)
     return config
 

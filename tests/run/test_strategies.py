@@ -38,7 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
 OUTCOME = ("history.csv", "result.json")
 
 
-def small(strategy: str, epochs: int = 1, *, file: str = "", **stopping: Any) -> RunConfig:
+def small(strategy: str, *, file: str = "", **stopping: Any) -> RunConfig:
     """A tiny search of one strategy, whose file may have another name."""
     config = digits.get_config()
     config.search = getattr(default, strategy)()
@@ -47,7 +47,7 @@ def small(strategy: str, epochs: int = 1, *, file: str = "", **stopping: Any) ->
         config.space.strides, config.space.first_block_has_b = (1, 2), False
     config.space.channels, config.space.kernels = (8,), (1, 3)
     config.data.num_train_examples = 100
-    config.fitness.epochs, config.final.epochs = epochs, 1
+    config.fitness.epochs, config.final.epochs = 2, 1
     config.stopping.update(stopping)
     config.tracking.progress = "none"
     return parse_config(config.to_dict())
@@ -80,7 +80,7 @@ def test_run_of_every_strategy_ends_and_is_read_when_repeated(strategy: str, tmp
 def test_run_of_every_strategy_with_early_stopping_goes_on_after_an_interruption_to_the_same_bytes(
     strategy: str, stopping: dict[str, Any], tmp_path: Path, interruption: Any
 ) -> None:
-    checked = small(strategy, epochs=2, **stopping)
+    checked = small(strategy, **stopping)
     run(checked, tmp_path / "undisturbed")
     assert b",stopped\n" in (tmp_path / "undisturbed" / "history.csv").read_bytes()
     interruption.at, interruption.count = interruption.count - 1, 0
