@@ -57,7 +57,7 @@ def differences(pairs: list[tuple[Any, ...]]) -> np.ndarray:
                 no_onednn(patch)
             lowered = jax.jit(all_of(lambda *arguments: ours(*arguments))).lower(arrays)
         assert not without or "onednn" not in lowered.as_text()
-        options = {**compiler.options("tuned"), "xla_backend_optimization_level": 0}  # compiled in two thirds of the time
+        options = {**compiler.options("tuned"), "xla_backend_optimization_level": 0}  # two thirds of the time
         found.append(jax.device_get(lowered.compile(options)(arrays)))
     return np.array(
         [
