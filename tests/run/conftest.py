@@ -61,15 +61,14 @@ LedgerRows = Callable[[Path], dict[str, tuple[Any, ...]]]
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """Two runs of the same `python main.py` that nothing disturbed; their directories must not be written to.
+    """A run of `python main.py` that nothing disturbed.
 
     Attributes:
-      workdir, twin: what they left.
-      seconds: what the second took, start of Python included; it had nothing to compile.
+      workdir: what it left; must not be written to.
+      seconds: what it took, start of Python included.
     """
 
     workdir: Path
-    twin: Path
     seconds: float
 
 
@@ -115,19 +114,33 @@ def start_main() -> StartMain:
 
 
 @pytest.fixture(scope="session")
-def finished(shared_dir: Path, cache_home: Path, start_main: StartMain) -> FinishedRun:
-    """The undisturbed runs, made by whichever process of the session asks first."""
-    workdir, twin, clock = (shared_dir / name for name in ("undisturbed", "undisturbed_twin", "undisturbed.json"))
-    with open(shared_dir / "undisturbed.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not clock.exists():
-            for directory in (workdir, twin):
+def run_undisturbed(shared_dir: Path, cache_home: Path, start_main: StartMain) -> Callable[[str], FinishedRun]:
+    """Runs `python main.py` in a directory of this name, unless another process of the session has."""
+
+    def run(name: str) -> FinishedRun:
+        workdir, clock = shared_dir / name, shared_dir / f"{name}.json"
+        with open(shared_dir / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not clock.exists():
                 started = time.perf_counter()
-                returned = start_main(directory, cache_home).wait(timeout=300)
-                seconds = time.perf_counter() - started
-                assert returned == 0, directory.with_name(f"{directory.name}.log").read_text()
-            clock.write_text(json.dumps(seconds))
-    return FinishedRun(workdir, twin, json.loads(clock.read_text()))
+                returned = start_main(workdir, cache_home).wait(timeout=300)
+                assert returned == 0, workdir.with_name(f"{name}.log").read_text()
+                clock.write_text(json.dumps(time.perf_counter() - started))
+        return FinishedRun(workdir, json.loads(clock.read_text()))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(run_undisturbed: Callable[[str], FinishedRun]) -> FinishedRun:
+    """The undisturbed run."""
+    return run_undisturbed("undisturbed")
+
+
+@pytest.fixture(scope="session")
+def twin(finished: FinishedRun, run_undisturbed: Callable[[str], FinishedRun]) -> FinishedRun:
+    """The same command again in another directory; it had nothing to compile."""
+    return run_undisturbed("undisturbed_twin")
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def own_cache(finished: Any, cache_home: Path, tmp_path: Path) -> Path:
 
 def test_main_killed_at_random_moments_ends_in_the_same_bytes(
     finished: Any,
+    twin: Any,
     own_cache: Path,
     start_main: StartMain,
     outcome_of: OutcomeOf,
@@ -125,7 +126,7 @@ def test_main_killed_at_random_moments_ends_in_the_same_bytes(
     tmp_path: Path,
 ) -> None:
     wanted, num_evaluations = outcome_of(finished.workdir), len(ledger_rows(finished.workdir))
-    moments = random_moments(random.Random(SEED), finished.seconds)
+    moments = random_moments(random.Random(SEED), twin.seconds)
     num_kills, num_runs = 0, 0
     while num_kills < NUM_KILLS:
         workdir, known = tmp_path / f"run_{num_runs}", dict[str, tuple[Any, ...]]()

@@ -103,10 +103,10 @@ def test_run_to_the_end_writes_its_result(finished: Any, ledger_rows: Any) -> No
     assert (timing["trained_here"], timing["known_before"]) == (result["num_evaluations"], 0)
 
 
-def test_run_twice_with_the_same_seed_leaves_the_same_bytes(finished: Any, outcome_of: OutcomeOf) -> None:
-    assert outcome_of(finished.twin) == outcome_of(finished.workdir)
-    assert files_in(finished.twin / "figures") == files_in(finished.workdir / "figures")
-    assert (finished.twin / "config.json").read_bytes() == (finished.workdir / "config.json").read_bytes()
+def test_run_twice_with_the_same_seed_leaves_the_same_bytes(finished: Any, twin: Any, outcome_of: OutcomeOf) -> None:
+    assert outcome_of(twin.workdir) == outcome_of(finished.workdir)
+    assert files_in(twin.workdir / "figures") == files_in(finished.workdir / "figures")
+    assert (twin.workdir / "config.json").read_bytes() == (finished.workdir / "config.json").read_bytes()
 
 
 def test_run_with_another_seed_differs_and_loads_the_test_set_once_after_the_search(

@@ -17,12 +17,13 @@ from vlga_jax.run.history import read_csv
 from vlga_jax.training.data import load_test_data, load_training_data
 
 WHITENING = "batch_stats/whitening"
+WHITE = {"space.whitening": True, "search.num_generations": 1}
 
 
 @pytest.fixture(scope="module")
 def white(make_config: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A configuration whose networks whiten images, and what its run left."""
-    config, directory = make_config({"space.whitening": True}), tmp_path_factory.mktemp("white")
+    config, directory = make_config(WHITE), tmp_path_factory.mktemp("white")
     pipeline.run(config, directory)
     return config, directory
 
@@ -49,7 +50,7 @@ def test_run_with_whitening_leaves_a_network_that_predicts_as_tested(white: tupl
 def test_run_with_whitening_scores_heirs_alike_with_features_cached_or_recomputed(
     white: tuple[Any, Path], make_config: Any, tmp_path: Path
 ) -> None:
-    pipeline.run(make_config({"space.whitening": True, "fitness.features": "recomputed"}), tmp_path)
+    pipeline.run(make_config({**WHITE, "fitness.features": "recomputed"}), tmp_path)
     one, other = (read_csv(each / "history.csv") for each in (white[1], tmp_path))
     assert [row.chromosome for row in one] == [row.chromosome for row in other]
     np.testing.assert_allclose([row.fitness for row in one], [row.fitness for row in other], atol=1e-3)
@@ -103,7 +104,7 @@ def test_run_with_whitening_of_colour_images_and_fine_tuning_predicts_as_tested(
         images = rng.integers(0, 120, (size, 8, 8, 3)) + 60 * labels[:, None, None, None]
         np.savez(tmp_path / "images" / f"{split}-00000.npz", images=images.astype(np.uint8), labels=labels)
     data = {"data.name": "npz", "data.dir": str(tmp_path / "images"), "data.num_train_examples": 0}
-    changes = {"space.whitening": True, "search.fine_tuning_rate": 0.5, "search.num_generations": 1, **data}
+    changes = {**WHITE, "search.fine_tuning_rate": 0.5, **data}
     config = make_config({**changes, "final.test_flip": True, "fitness.precision": "bfloat16"})
     result = pipeline.run(config, tmp_path / "run")
     images, labels = load_test_data(config.data)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from vlga_jax.checks import InputError, parse
-from vlga_jax.training.data import DataConfig, load_test_data, load_training_data
+from vlga_jax.training.data import DataConfig, load_test_data, load_training_data, sources
 from vlga_jax.training.data.split import stratified_indices, stratified_part
 
 DIGITS = {
@@ -116,6 +117,18 @@ def test_load_training_data_digits_are_the_real_ones_in_stored_order():
         seen |= rows(images)
     place = {image.tobytes(): index for index, image in enumerate(expected)}
     assert (np.diff([place[image.tobytes()] for image in data.train_images]) > 0).all()
+
+
+def test_load_training_data_digits_read_by_scikit_learn_itself_are_the_same(monkeypatch: pytest.MonkeyPatch):
+    one = load_training_data(digits())
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: ModuleSpec(name, None))  # no file beside it
+    assert load_training_data(digits()).fingerprint == one.fingerprint
+
+
+def test_load_training_data_digits_without_scikit_learn_names_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(InputError, match=r"config\.data\.name='digits': needs scikit-learn; pip install scikit-learn"):
+        load_training_data(digits())
 
 
 def test_load_test_data_digits_is_a_stratified_fifth():

@@ -117,8 +117,10 @@ def test_write_comparison_figures_unknown_crossovers_raise(crossovers: tuple[str
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("num_strategies", "num_seeds"), [(1, 1), (2, 1), (3, 2), (5, 1), (9, 3), (12, 3)])
-@pytest.mark.parametrize("spread", [1.0, 0.0])
+@pytest.mark.parametrize(
+    ("num_strategies", "num_seeds", "spread"),
+    [(1, 1, 1.0), (2, 1, 1.0), (3, 2, 1.0), (3, 2, 0.0), (5, 1, 0.0), (9, 3, 1.0), (12, 3, 1.0), (12, 3, 0.0)],
+)
 def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
     num_strategies: int,
     num_seeds: int,

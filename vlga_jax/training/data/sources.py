@@ -1,5 +1,6 @@
 """Sources that need no data set library: scikit-learn's digits and directories of npz parts."""
 
+import importlib.util
 import json
 import re
 import zipfile
@@ -25,19 +26,28 @@ def read_digits(config: DataConfig, split: str) -> Examples:
     Raises:
       InputError: scikit-learn is not installed, or there are fewer examples than wanted.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise InputError("config.data.name", "digits", "needs scikit-learn; pip install scikit-learn") from error
-    digits = load_digits()
-    labels = digits.target.astype(np.int32)
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # stored as 0 to 16
+    table = _digits_table()
+    labels = table[:, -1].astype(np.int32)
+    images = np.round(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # stored as 0 to 16
     train, test = stratified_indices(labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
     config.num_examples("test", len(test))  # a number too large should not come out after a whole search
     chosen = train if split == "train" else test
     chosen = chosen[: config.num_examples(split, len(chosen))]
-    names = tuple(str(name) for name in digits.target_names)
-    return Examples(_resized(images[chosen], config.image_size), labels[chosen], names)
+    return Examples(_resized(images[chosen], config.image_size), labels[chosen], tuple("0123456789"))
+
+
+def _digits_table() -> np.ndarray:
+    """Returns a row of 64 pixels and a label for each digit; scikit-learn itself takes a second or two to import."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None:
+        raise InputError("config.data.name", "digits", "needs scikit-learn; pip install scikit-learn")
+    path = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():
+        return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # of a release that keeps it elsewhere
+
+    digits = load_digits()
+    return np.column_stack([digits.data, digits.target])
 
 
 def read_npz(config: DataConfig, split: str) -> Examples:
