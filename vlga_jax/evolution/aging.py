@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.checks import InputError, knob
+from vlga_jax.evolution.operators import operator
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
@@ -77,7 +78,7 @@ class State:
     best: Champion | None = None
 
 
-_mutate = jax.jit(mutate)
+_mutate = operator()(mutate)
 
 
 def tournament(key: PRNGKeyArray, fitness: Float[Array | np.ndarray, " living"], *, sample_size: int) -> Int[Array, ""]:

@@ -10,7 +10,6 @@ before all others; and the search ends with the iteration of the greatest depth.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlga_jax.checks import knob
+from vlga_jax.evolution.operators import operator
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace
@@ -166,7 +166,7 @@ def num_shared_blocks(one: Int[np.ndarray, "blocks genes"], other: Int[np.ndarra
     return int(np.cumprod((one[:depth] == other[:depth]).all(axis=1)).sum())
 
 
-@functools.partial(jax.jit, static_argnames=("num_ants", "shape"))
+@operator("num_ants", "shape")
 def _draws(key: PRNGKeyArray, iteration: int | Array, num_ants: int, shape: tuple[int, ...]) -> Array:
     """Returns uniform numbers in [0, 1) of each ant, `[ants, *shape]`."""
     return jax.vmap(lambda ant: jax.random.uniform(stream(key, "ant", iteration, ant), shape))(jnp.arange(num_ants))

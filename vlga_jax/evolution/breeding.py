@@ -1,7 +1,6 @@
 """One generation from the last, as every genetic algorithm here makes it: survivors, mutants and children."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution import selection, variation
+from vlga_jax.evolution.operators import operator
 from vlga_jax.genome.chromosome import Population
 from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, Int, PRNGKeyArray
@@ -74,7 +74,7 @@ class Offspring(NamedTuple):
     parents: Array
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@operator("config")
 def breed(
     key: PRNGKeyArray,
     population: Population,

@@ -6,10 +6,10 @@ One network; its mutants are tried, and the best of them takes its place if it i
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from vlga_jax.checks import knob
+from vlga_jax.evolution.operators import operator
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, SingleChampion, fitter
 from vlga_jax.evolution.variation import mutate
 from vlga_jax.genome.fixed_length import FixedLength
@@ -50,7 +50,7 @@ class SearchConfig:
         return HillClimbing(FixedLength(space, self.num_convolutions), self)
 
 
-_mutate = jax.jit(mutate)
+_mutate = operator()(mutate)
 
 
 @dataclasses.dataclass(frozen=True)

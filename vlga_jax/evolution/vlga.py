@@ -6,7 +6,6 @@ Fine-tuning a phase's best before it is inherited is ours; neither source does.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from vlga_jax.checks import InputError, knob
 from vlga_jax.evolution.breeding import NO_PARENT, ORIGINS, BreedingConfig, breed, known_fitness, parents_of
+from vlga_jax.evolution.operators import operator
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome, Population, sample_genes
 from vlga_jax.genome.space import SearchSpace
@@ -77,7 +77,7 @@ class SearchConfig(BreedingConfig):
         return VLGA(space, self)
 
 
-@functools.partial(jax.jit, static_argnames="size")
+@operator("size")
 def _sample_rows(key: PRNGKeyArray, num_choices: Array, free: Array, template: Array, size: int) -> Array:
     sample = jax.vmap(sample_genes, in_axes=(0, None, None, None))
     return sample(jax.random.split(key, size), num_choices, free, template)

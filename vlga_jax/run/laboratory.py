@@ -37,7 +37,8 @@ _SHARED: Mapping[str, Sequence[str]] = {
         *("max_seconds", "max_parameters", "max_flops", "max_block_flops", "num_train_examples"),
     ),
 }
-NO_STRATEGIES = ("breeding", "large_scale_mutations", "selection", "strategy", "variation")  # in `vlga_jax.evolution`
+NO_STRATEGIES = ("breeding", "large_scale_mutations", "operators", "selection", "strategy", "variation")
+"""Other modules of `vlga_jax.evolution`."""
 
 
 @dataclasses.dataclass(frozen=True)
