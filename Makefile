@@ -17,10 +17,10 @@ WORKDIR ?=
 ONLY ?=
 PYTEST_ARGS ?=
 PROGRAMS_ARGS ?=
-# Modules that annotate shapes have them checked at every call while tests run. The others would only be slower by it:
-# checking each small description of a block took a tenth of the tests' time.
-CHECKED = $(shell grep -rl --include='*.py' 'vlga_jax.shapes import' vlga_jax/genome vlga_jax/evolution vlga_jax/network \
-  vlga_jax/training/step.py | sed 's,/,.,g; s,[.]py$$,,')
+# What these annotate as shapes is checked at every call while tests run. Modules without shapes are left to mypy: to
+# check each small description of a block took a tenth of the tests' time.
+CHECKED = $(or $(shell grep -rl --include='*.py' 'vlga_jax.shapes import' vlga_jax/genome vlga_jax/evolution \
+  vlga_jax/network vlga_jax/training/step.py | sed 's,/,.,g; s,[.]py$$,,'),$(error no module annotates shapes))
 CHECK_SHAPES ?= --jaxtyping-packages=$(subst $(space),$(comma),$(strip $(CHECKED) beartype.beartype))
 comma := ,
 space := $(subst ,, )

@@ -196,6 +196,14 @@ def test_breed_with_nothing_free_changes_no_genes(make_config: MakeConfig) -> No
     np.testing.assert_array_equal(new.genes, GENES[new.parents[:, 0]])
 
 
+def test_breed_gives_what_a_program_with_all_of_llvms_optimisations_gives(make_config: MakeConfig) -> None:
+    config, population = make_config(), Population(GENES, np.array(FITNESS, np.float32))
+    optimised: Any = jax.jit(breed.__wrapped__, static_argnames="config")  # type: ignore[attr-defined]
+    for key in jax.random.split(jax.random.key(2), 50):
+        expected = jax.device_get(optimised(key, population, NUM_CHOICES, FREE, config=config))
+        jax.tree.map(np.testing.assert_array_equal, breed_once(key, FITNESS, config), expected)
+
+
 def test_breed_with_the_same_key_is_the_same_and_with_another_differs(make_config: MakeConfig) -> None:
     first, again, other = (breed_once(jax.random.key(seed), FITNESS, make_config()) for seed in (1, 1, 2))
     for name in Offspring._fields:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec, count_flops
 from vlga_jax.network.widening import widened
 
-# Plain values, of which the test builds specs: jaxtyping draws random numbers then, which a strategy must not.
+# Plain values, of which the test builds specs: a checker of shapes may draw random numbers there, a strategy must not.
 CONVS = st.tuples(st.sampled_from([3, 8, 24, 64]), st.sampled_from([1, 3]), st.booleans())
 BLOCKS = st.lists(st.tuples(CONVS, st.booleans(), st.none() | CONVS, st.booleans()), min_size=1, max_size=4)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from vlga_jax.fitness.ledger import Ledger
 from vlga_jax.fitness.weights import WeightStore
 from vlga_jax.run import pipeline
 from vlga_jax.run.laboratory import RunConfig, parse_config
+from vlga_jax.run.report.figures import write_figures
 from vlga_jax.run.search import Search
 from vlga_jax.training import program_cache, programs
 
@@ -178,21 +179,25 @@ def ledger_rows() -> LedgerRows:
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares runs of this process their figures, half a second each: `finished` has some, and report/ tests them."""
+    """Spares runs of this process their figures, half a second each, unless a test uses `drawn`."""
     monkeypatch.setattr(pipeline, "write_figures", lambda rows, directory: [])
 
 
-_shared = {
-    build.__name__: functools.lru_cache(128)(build) for build in (programs.build_training, programs.build_evaluation)
-}
+@pytest.fixture
+def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets runs draw their figures."""
+    monkeypatch.setattr(pipeline, "write_figures", write_figures)
 
 
-@pytest.fixture(autouse=True)
-def shared_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds equal programs once for all runs of this process: a third of their time. `finished` shares none."""
-    for name, build in _shared.items():
-        monkeypatch.setattr(programs, name, build)
-        monkeypatch.setattr(program_cache, name, build)
+@pytest.fixture(autouse=True, scope="module")
+def shared_programs() -> Iterator[None]:
+    """Builds equal programs once for all runs of a file: a third of their time. `finished` shares none."""
+    with pytest.MonkeyPatch.context() as patch:
+        for build in (programs.build_training, programs.build_evaluation):
+            built_once = functools.cache(build)
+            for module in (programs, program_cache):
+                patch.setattr(module, build.__name__, built_once)
+        yield
 
 
 @dataclasses.dataclass

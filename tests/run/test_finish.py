@@ -1,7 +1,6 @@
 """Final training: when it ends, which weights it keeps, and that an interruption at any epoch changes nothing."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,14 +64,6 @@ class Watcher(NullListener):
 
     def message(self, *, text: str) -> None:
         self.messages.append(text)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_built_once() -> Iterator[None]:
-    """Equal plans have equal programs; the trainings below would compile theirs again and again."""
-    with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(finish, "build", functools.cache(finish.build))
-        yield
 
 
 @pytest.fixture(scope="module")

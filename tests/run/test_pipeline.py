@@ -128,6 +128,7 @@ def test_run_with_another_seed_differs_and_loads_the_test_set_once_after_the_sea
     assert len(loaded) == 1
 
 
+@pytest.mark.usefixtures("drawn")
 def test_run_again_when_finished_trains_nothing_and_leaves_the_same_bytes(copied: Path, make_config: Any) -> None:
     before = files_in(copied)
     result = pipeline.run(make_config(), copied)

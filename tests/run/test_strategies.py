@@ -15,8 +15,10 @@ from experiments import default, digits
 from vlga_jax import evolution
 from vlga_jax.checks import InputError
 from vlga_jax.genome.space import make_search_space
+from vlga_jax.run.history import read_csv
 from vlga_jax.run.laboratory import NO_STRATEGIES, RunConfig, parse_config
 from vlga_jax.run.pipeline import run
+from vlga_jax.run.report.figures import write_figures
 
 SMALL: dict[str, dict[str, Any]] = {
     "vlga": {
@@ -58,11 +60,13 @@ def test_every_strategy_is_run_here() -> None:
     assert set(SMALL) == files - set(NO_STRATEGIES)
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("strategy", SMALL)
 def test_run_of_every_strategy_ends_and_is_read_when_repeated(strategy: str, tmp_path: Path) -> None:
     checked = small(strategy)
     result = run(checked, tmp_path)
     assert 0 <= result["test_accuracy"] <= 1
+    assert len(list((tmp_path / "figures").iterdir())) == 4
     assert result["best_fitness"] == result["architecture"]["fitness"]
     history = (tmp_path / "history.csv").read_bytes()
     assert history.count(b",fine_tuned,") == (2 if strategy == "vlga" else 0)
@@ -83,6 +87,7 @@ def test_run_of_every_strategy_with_early_stopping_goes_on_after_an_interruption
     checked = small(strategy, **stopping)
     run(checked, tmp_path / "undisturbed")
     assert b",stopped\n" in (tmp_path / "undisturbed" / "history.csv").read_bytes()
+    write_figures(read_csv(tmp_path / "undisturbed" / "history.csv"), tmp_path / "figures")
     interruption.at, interruption.count = interruption.count - 1, 0
     with pytest.raises(KeyboardInterrupt):
         run(checked, tmp_path / "interrupted")

@@ -119,14 +119,19 @@ def test_load_training_data_digits_are_the_real_ones_in_stored_order():
     assert (np.diff([place[image.tobytes()] for image in data.train_images]) > 0).all()
 
 
-def test_load_training_data_digits_read_by_scikit_learn_itself_are_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_load_training_data_digits_read_by_scikit_learn_itself_are_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path):
     one = load_training_data(digits())
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: ModuleSpec(name, None))  # no file beside it
+    elsewhere = ModuleSpec("sklearn", None, origin=str(tmp_path / "sklearn" / "__init__.py"))
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: elsewhere)
     assert load_training_data(digits()).fingerprint == one.fingerprint
 
 
-def test_load_training_data_digits_without_scikit_learn_names_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+@pytest.mark.parametrize("leftover", [False, True])
+def test_load_training_data_digits_without_scikit_learn_names_it(leftover, monkeypatch: pytest.MonkeyPatch):
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    if leftover:  # a directory without the package's files
+        monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: ModuleSpec(name, None))
     with pytest.raises(InputError, match=r"config\.data\.name='digits': needs scikit-learn; pip install scikit-learn"):
         load_training_data(digits())
 

@@ -119,7 +119,10 @@ def test_write_comparison_figures_unknown_crossovers_raise(crossovers: tuple[str
 
 @pytest.mark.parametrize(
     ("num_strategies", "num_seeds", "spread"),
-    [(1, 1, 1.0), (2, 1, 1.0), (3, 2, 1.0), (3, 2, 0.0), (5, 1, 0.0), (9, 3, 1.0), (12, 3, 1.0), (12, 3, 0.0)],
+    [
+        *((1, 1, 1.0), (1, 1, 0.0), (2, 1, 1.0), (3, 2, 1.0), (3, 2, 0.0)),
+        *((5, 1, 1.0), (5, 1, 0.0), (9, 3, 1.0), (12, 3, 1.0), (12, 3, 0.0)),
+    ],
 )
 def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
     num_strategies: int,

@@ -1,6 +1,6 @@
 """The images a network learns from: read, split and fingerprinted.
 
-Importing this needs NumPy alone; scikit-learn, Pillow and tensorflow-datasets are imported when a set asks for them.
+Importing this needs NumPy alone; Pillow and tensorflow-datasets are imported when a set asks for them.
 A source is one function that returns `Examples` (sources.py, folder_source.py, tfds_source.py), named in `_read`.
 """
 

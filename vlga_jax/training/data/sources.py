@@ -37,15 +37,22 @@ def read_digits(config: DataConfig, split: str) -> Examples:
 
 
 def _digits_table() -> np.ndarray:
-    """Returns a row of 64 pixels and a label for each digit; scikit-learn itself takes a second or two to import."""
-    package = importlib.util.find_spec("sklearn")
-    if package is None:
-        raise InputError("config.data.name", "digits", "needs scikit-learn; pip install scikit-learn")
-    path = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz"
-    if path.is_file():
-        return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits  # of a release that keeps it elsewhere
+    """Returns 64 pixels and the label of each digit, float64 `[1797, 65]`, as `load_digits` has them.
 
+    From scikit-learn's file: scikit-learn itself takes a second or two to import.
+
+    Raises:
+      InputError: scikit-learn is not installed.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.origin:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",")
+    try:
+        from sklearn.datasets import load_digits  # of a release that keeps them elsewhere
+    except ImportError as error:
+        raise InputError("config.data.name", "digits", "needs scikit-learn; pip install scikit-learn") from error
     digits = load_digits()
     return np.column_stack([digits.data, digits.target])
 
