@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -198,7 +199,7 @@ def test_breed_with_nothing_free_changes_no_genes(make_config: MakeConfig) -> No
 
 def test_breed_gives_what_a_program_with_all_of_llvms_optimisations_gives(make_config: MakeConfig) -> None:
     config, population = make_config(), Population(GENES, np.array(FITNESS, np.float32))
-    optimised: Any = jax.jit(breed.__wrapped__, static_argnames="config")  # type: ignore[attr-defined]
+    optimised = jax.jit(inspect.unwrap(breed), static_argnames="config")
     for key in jax.random.split(jax.random.key(2), 50):
         expected = jax.device_get(optimised(key, population, NUM_CHOICES, FREE, config=config))
         jax.tree.map(np.testing.assert_array_equal, breed_once(key, FITNESS, config), expected)

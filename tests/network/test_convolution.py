@@ -71,6 +71,12 @@ def differences(pairs: list[tuple[Any, ...]]) -> np.ndarray:
     )
 
 
+def assert_equal_lax(cases: dict[tuple[int, int], tuple[Any, ...]]) -> None:
+    """Asserts that named pairs, as `differences` takes them, differ by rounding; else says which by how much."""
+    worst = differences(list(cases.values())).max(axis=1).reshape(2, -1)  # with oneDNN and without
+    assert (worst < ROUNDING).all(), dict(zip(cases, worst.T.tolist(), strict=True))
+
+
 def no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "available", lambda: False)
 
@@ -110,17 +116,16 @@ def test_tuned_of_the_genes_choices_equals_lax(side: int, monkeypatch: pytest.Mo
 def test_tuned_equals_lax_where_every_tap_meets_the_image(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     in_chunks_of(8, monkeypatch)
     channels = [(3, 8), (8, 8), (8, 16), (16, 8), (16, 16), (32, 16), (16, 32)]
-    pairs = [(normal(0, 16, 11, 16, a), normal(1, side, side, a, b) / np.sqrt(a)) for a, b in channels]
-    worst = differences(pairs).max(axis=1).reshape(2, -1)  # with oneDNN and without
-    assert (worst < ROUNDING).all(), dict(zip(channels, worst.T.tolist(), strict=True))
+    assert_equal_lax(
+        {(a, b): (normal(0, 16, 11, 16, a), normal(1, side, side, a, b) / np.sqrt(a)) for a, b in channels}
+    )
 
 
 @pytest.mark.parametrize("side", [side for side in SPACE.kernels if side > 1])
 def test_tuned_equals_lax_where_the_kernel_is_wider_than_the_map(side: int) -> None:
     maps = [(1, 1), (2, 2), (2, 7), (4, 4), (5, 3), (6, 16), (8, 8), (16, 4)]
     kernel = normal(1, side, side, 8, 16) / np.sqrt(8)
-    worst = differences([(normal(0, 16, *size, 8), kernel) for size in maps]).max(axis=1).reshape(2, -1)
-    assert (worst < ROUNDING).all(), dict(zip(maps, worst.T.tolist(), strict=True))
+    assert_equal_lax({size: (normal(0, 16, *size, 8), kernel) for size in maps})
 
 
 def test_xla_does_not_take_back_what_makes_a_map_as_wide_as_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,12 +138,12 @@ def test_xla_does_not_take_back_what_makes_a_map_as_wide_as_its_kernel(monkeypat
 @pytest.mark.parametrize("side", [1, 3, 5])
 def test_tuned_with_a_stride_equals_lax(side: int, stride: int) -> None:
     maps = [(1, 1), (1, 5), (4, 4), (5, 4), (8, 6), (9, 7)]
-    pairs: list[Any] = [(normal(0, 8, *size, 3), normal(1, side, side, 3, 8), (stride, stride)) for size in maps]
-    for *arrays, strides in pairs:
+    kernel, strides = normal(1, side, side, 3, 8), (stride, stride)
+    cases = {size: (normal(0, 8, *size, 3), kernel, strides) for size in maps}
+    for *arrays, _ in cases.values():
         made = [jax.eval_shape(functools.partial(each, strides=strides), *arrays).shape for each in (ours, plain)]
         assert made[0] == made[1]
-    worst = differences(pairs).max(axis=1).reshape(2, -1)
-    assert (worst < ROUNDING).all(), dict(zip(maps, worst.T.tolist(), strict=True))
+    assert_equal_lax(cases)
 
 
 @pytest.mark.parametrize("convolve", [ours, plain])
