@@ -162,7 +162,7 @@ def test_compile_threads_compiles_every_network_but_the_first_in_threads(
 
     def watched(plan: Any) -> Any:
         threads.append(threading.current_thread() is threading.main_thread())
-        return as_if_on_a_gpu(plan)
+        return (Compiled(0),) * 2 if kept else as_if_on_a_gpu(plan)
 
     keeping: list[None] = []
     monkeypatch.setattr(compile_threads, "lower", watched)

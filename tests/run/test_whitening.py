@@ -104,7 +104,7 @@ def test_run_with_whitening_of_colour_images_and_fine_tuning_predicts_as_tested(
         images = rng.integers(0, 120, (size, 8, 8, 3)) + 60 * labels[:, None, None, None]
         np.savez(tmp_path / "images" / f"{split}-00000.npz", images=images.astype(np.uint8), labels=labels)
     data = {"data.name": "npz", "data.dir": str(tmp_path / "images"), "data.num_train_examples": 0}
-    changes = {**WHITE, "search.fine_tuning_rate": 0.5, **data}
+    changes = {**WHITE, "search.population_size": 2, "search.fine_tuning_rate": 0.5, **data}
     config = make_config({**changes, "final.test_flip": True, "fitness.precision": "bfloat16"})
     result = pipeline.run(config, tmp_path / "run")
     images, labels = load_test_data(config.data)

@@ -154,20 +154,20 @@ def test_write_comparison_figures_any_size_no_words_leave_the_page_or_overlap(
 def drawn_words(figure: Figure) -> list[tuple[Text, Bbox]]:
     renderer = FigureCanvasAgg(figure)
     renderer.draw()
+    undrawn = {text for axes in figure.axes for text in undrawn_ticks(axes)}
     boxes = []
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        if text.get_text() and text.get_visible() and not any(is_undrawn_tick(text, axes) for axes in figure.axes):
+        if text.get_text() and text.get_visible() and text not in undrawn:
             boxes.append((text, text.get_window_extent(renderer.get_renderer())))
     return boxes
 
 
-def is_undrawn_tick(text: Text, axes: Axes) -> bool:
-    """Whether it is a label of a tick outside the axis."""
-    (x, y), (left, right), vertical = text.get_position(), axes.get_xlim(), axes.get_ylim()
-    if text in axes.get_xticklabels():
-        return not left <= x <= right
-    return text in axes.get_yticklabels() and not min(vertical) <= y <= max(vertical)
+def undrawn_ticks(axes: Axes) -> list[Text]:
+    """Labels of ticks outside the axis."""
+    (left, right), (low, high) = axes.get_xlim(), sorted(axes.get_ylim())
+    beside = [text for text in axes.get_xticklabels() if not left <= text.get_position()[0] <= right]
+    return beside + [text for text in axes.get_yticklabels() if not low <= text.get_position()[1] <= high]
 
 
 PROGRAM = """
