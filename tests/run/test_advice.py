@@ -41,21 +41,20 @@ def test_limits_that_leave_a_quarter_or_are_none_are_passed_over(experiment: Any
     assert tight_limits(laboratory(experiment, side)) == ""
 
 
-@pytest.mark.parametrize("flags", ["config", "config.base"])
-def test_limits_for_smaller_images_are_told_of_with_flags_that_are_enough(flags: str) -> None:
-    line = tight_limits(laboratory(cifar10_cpu, 64), flags)
+def test_limits_for_smaller_images_are_told_of_with_flags_that_are_enough() -> None:
+    line = tight_limits(laboratory(cifar10_cpu, 64))
     share = re.fullmatch(
         r"only (\d+)% of the networks that a search begins with at 64x64 pixels are within "
         r"fitness.max_flops=200000000 and fitness.max_block_flops=60000000; "
         r"if they are for 32x32, as those of cifar10\*.py are, start again for the "
         r"like here, 4 times the work, with another --workdir and "
-        rf"--{flags}.fitness.max_flops=800000000 --{flags}.fitness.max_block_flops=240000000 "
-        rf"--{flags}.final.widen_to_flops=800000000",
+        r"--config.fitness.max_flops=800000000 --config.fitness.max_block_flops=240000000 "
+        r"--config.final.widen_to_flops=800000000",
         line,
     )
     assert share and int(share[1]) < 25
     config = cifar10_cpu.get_config()
-    for group, name, value in re.findall(rf"--{flags}\.(\w+)\.(\w+)=(\d+)", line):
+    for group, name, value in re.findall(r"--config\.(\w+)\.(\w+)=(\d+)", line):
         config[group][name] = int(value)
     assert tight_limits(paper_laboratory(parse_config(config.to_dict()), (64, 64, 3))) == ""
 

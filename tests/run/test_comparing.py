@@ -123,14 +123,15 @@ def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
     del config.strategies.vlga_rungs
     for name in ["vlga", *(["random_search"] if reference_too else [])]:
         config.strategies[name].final = ConfigDict({"learning_rate": 1e30})
-    failed = r"vlga seed 0: config\.final\.learning_rate=1e\+30: final training failed .*; give a smaller one"
+    named = r"config\.strategies\.vlga\.final\.learning_rate=1e\+30"
+    failed = rf"vlga seed 0: {named}: final training failed .*; give a smaller one"
     told = "2 of 2 .* no table is written" if reference_too else r"1 of 2 .* comparison\.md is of the others"
     for name in ("comparison.csv", "comparison.md"):
         (tmp_path / name).write_text("of fewer runs, before")
     (tmp_path / "figures").mkdir()
     with pytest.raises(InputError, match=f"{told}.*{failed}"):
         compare(parse_comparison(config.to_dict()), tmp_path)
-    assert "vlga seed 0: config.final.learning_rate" in capsys.readouterr().out
+    assert "vlga seed 0: config.strategies.vlga.final.learning_rate" in capsys.readouterr().out
     written = [(tmp_path / name).exists() for name in ("comparison.csv", "comparison.md")]
     assert written == [not reference_too] * 2 and (tmp_path / "figures").exists() == (not reference_too)
     if not reference_too:
@@ -138,7 +139,8 @@ def test_compare_of_a_run_that_comes_to_no_result_names_it_and_keeps_the_others(
         assert (
             "**random_search** (reference)" in table and "Not in this table, nor in its adjustment of p: vlga" in table
         )
-        assert "no result and count nowhere above:\n\n- vlga seed 0: config.final.learning_rate=1e+30: final" in table
+        left_out = "- vlga seed 0: config.strategies.vlga.final.learning_rate=1e+30: final"
+        assert f"no result and count nowhere above:\n\n{left_out}" in table
 
 
 def test_compare_tells_what_makes_searches_poor_before_it_trains(
@@ -206,8 +208,11 @@ def test_parse_comparison_of_every_experiment_accepts_it(name: str) -> None:
         ("compare.only", ("vlga",), r"config\.compare\.only=\('vlga',\): must hold random_search, which .*reference"),
         ("compare.budget_epochs", 0, r"config\.compare\.budget_epochs=0: give either"),
         ("compare.num_seeds", 0, r"config\.compare\.num_seeds=0"),
-        ("strategies.vlga.search.num_elites", -1, r"config\.search\.num_elites=-1"),
-        ("base.fitness.epochs", 0, r"config\.fitness\.epochs=0"),
+        ("compare.budget_epochs", 1, r"config\.compare\.budget_epochs=1: must be at least 2"),
+        ("strategies.vlga.search.num_elites", -1, r"config\.strategies\.vlga\.search\.num_elites=-1"),
+        ("strategies.vlga.final", {"epochs": 0}, r"config\.strategies\.vlga\.final\.epochs=0"),
+        ("base.fitness.epochs", 0, r"config\.base\.fitness\.epochs=0"),
+        ("base.typo", {}, r"config\.base\.typo=\{\}: unknown field"),
     ],
 )
 def test_parse_comparison_of_bad_input_names_it(field: str, value: Any, message: str) -> None:
@@ -219,6 +224,13 @@ def test_parse_comparison_of_bad_input_names_it(field: str, value: Any, message:
     inner[last] = value
     with pytest.raises(InputError, match=message):
         parse_comparison(config.to_dict())
+
+
+def test_compare_of_data_that_is_not_there_names_the_field(tmp_path: Path) -> None:
+    config = tiny()
+    config.base.data.name, config.base.data.dir = "npz", str(tmp_path / "missing")
+    with pytest.raises(InputError, match=r"^config\.base\.data\.dir=.*missing"):
+        compare(parse_comparison(config.to_dict()), tmp_path / "compared")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +276,9 @@ def test_short_flags_stand_for_fields(argument: str, whole: str) -> None:
 def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:
     config = tiny()
     config.strategies.vlga.data = {"num_train_examples": 90}
-    with pytest.raises(InputError, match=r"config\.data\.num_train_examples=90: must be 100, as for the others"):
+    with pytest.raises(
+        InputError, match=r"strategies\.vlga\.data\.num_train_examples=90: must be 100, as for the others"
+    ):
         compare(parse_comparison(config.to_dict()), tmp_path)
 
 
@@ -274,5 +288,5 @@ def test_compare_of_strategies_with_other_limits_or_another_part_is_refused(tmp_
     config.strategies = ConfigDict({"vlga": config.strategies.vlga, "vlga_small": config.strategies.vlga_rungs})
     config.strategies.vlga_small.fitness = {field: 50}
     config.compare.reference, config.compare.num_seeds = "vlga", 1
-    with pytest.raises(InputError, match=rf"config\.fitness\.{field}=50: must be 0, as for the others"):
+    with pytest.raises(InputError, match=rf"strategies\.vlga_small\.fitness\.{field}=50: must be 0, as for the others"):
         compare(parse_comparison(config.to_dict()), tmp_path)

@@ -16,27 +16,26 @@ _LIMITS = ("max_parameters", "max_flops", "max_block_flops")
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
 
-def advice(lab: Laboratory, flags: str = "config") -> list[str]:
+def advice(lab: Laboratory) -> list[str]:
     """Returns a line for each thing that a user may want to change; none where all is well.
 
     Args:
       lab: of the search.
-      flags: what stands before its fields on the command line; `seeds.FLAGS` in a comparison or a ranking.
     """
-    told = (few_validation_images(lab, flags), few_steps(lab, flags), tight_limits(lab, flags))
+    told = (few_validation_images(lab), few_steps(lab), tight_limits(lab))
     return [line for line in told if line]
 
 
-def few_validation_images(lab: Laboratory, flags: str = "config") -> str:
+def few_validation_images(lab: Laboratory) -> str:
     """Returns a line on what to do if fitness is the accuracy on fewer than a hundred images, else nothing."""
     number = len(lab.data.validation_labels)
     if number >= _ENOUGH_IMAGES:
         return ""
     steps = f"only {number} images validate, so that fitness moves in steps of {1 / number:.3f}"
-    return f"{steps} and hardly tells networks apart; give more images, or a larger {flags}.data.validation_fraction"
+    return f"{steps} and hardly tells networks apart; give more images, or a larger config.data.validation_fraction"
 
 
-def few_steps(lab: Laboratory, flags: str = "config") -> str:
+def few_steps(lab: Laboratory) -> str:
     """Returns a line on what to do where a training is over after so few steps that it hardly begins, else nothing.
 
     A fitness may be over at its first rung, a final training once its patience is.
@@ -52,7 +51,7 @@ def few_steps(lab: Laboratory, flags: str = "config") -> str:
     if 0 < final.patience < final.epochs and not final.use_all_data:
         lengths.append(("final.patience", final.patience, final.patience * in_final))
     few = [
-        f"{flags}.{name}={written} is only {steps}"
+        f"config.{name}={written} is only {steps}"
         for name, written, steps in lengths
         if steps < _ENOUGH_STEPS[name.partition(".")[0]]
     ]
@@ -69,7 +68,7 @@ def share_within_limits(lab: Laboratory) -> float:
     return float(np.mean(within))
 
 
-def tight_limits(lab: Laboratory, flags: str = "config") -> str:
+def tight_limits(lab: Laboratory) -> str:
     """Returns a line on what to do if less than a quarter of the first networks are within the limits, else nothing.
 
     The usual reason is images larger than those that an experiment was written for.
@@ -85,10 +84,10 @@ def tight_limits(lab: Laboratory, flags: str = "config") -> str:
     larger = {name: round(value * factor) for name, value in limits.items() if name != "max_parameters"}
     like_there = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, **larger))
     if factor <= 1 or share_within_limits(lab.configured(like_there)) < _ENOUGH_NETWORKS:
-        return f"{line}; raise them, or narrow the choices of {flags}.space"
-    changes = [f"--{flags}.fitness.{name}={value}" for name, value in larger.items()]
+        return f"{line}; raise them, or narrow the choices of config.space"
+    changes = [f"--config.fitness.{name}={value}" for name, value in larger.items()]
     if config.final.widen_to_flops:
-        changes.append(f"--{flags}.final.widen_to_flops={round(config.final.widen_to_flops * factor)}")
+        changes.append(f"--config.final.widen_to_flops={round(config.final.widen_to_flops * factor)}")
     return (
         f"{line}; if they are for {_SIDE}x{_SIDE}, as those of cifar10*.py are, start again for the like here, "
         f"{factor:.3g} times the work, with another --workdir and {' '.join(changes)}"

@@ -22,7 +22,7 @@ from vlga_jax.run.report.comparison import TABLES, write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.search import SearchResult
-from vlga_jax.run.seeds import FLAGS, SeedsConfig
+from vlga_jax.run.seeds import SHARED, Names, SeedsConfig
 from vlga_jax.run.tracking import NullListener, scores
 
 
@@ -86,7 +86,12 @@ class Comparison:
             values[group] = dict(fields) if group == "search" else {**values[group], **fields}
         values["seed"] = seed
         values["budget"] = {"epochs": self.compare.budget_epochs, "seconds": self.compare.budget_seconds}
-        return parse_config(values)
+        with self.names(name).in_errors():
+            return parse_config(values)
+
+    def names(self, name: str) -> Names:
+        """Returns what the fields of a strategy's runs are called."""
+        return Names(name, {group: own for group, own in self.strategies[name].items() if isinstance(own, Mapping)})
 
 
 def parse_comparison(values: Mapping[str, Any]) -> Comparison:
@@ -146,19 +151,22 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
     records: list[RunRecord] = []
     failures: list[str] = []
     num_runs = len(compared.seeds) * len(comparison.strategies)
-    with workdir.opened(directory, plain), laboratory.opened(first, directory, NullListener()) as lab:
+    with (
+        SHARED.in_errors(),
+        workdir.opened(directory, plain),
+        laboratory.opened(first, directory, NullListener()) as lab,
+    ):
         workdir.settle(directory, plain, lab.data.fingerprint)
         _advise(comparison, lab)
         for seed in compared.seeds:
             for name in comparison.strategies:
-                started = time.perf_counter()
+                started, own = time.perf_counter(), directory / "runs" / f"{name}-{seed}"
                 try:
-                    record = _record(
-                        comparison.run_config(name, seed), name, directory / "runs" / f"{name}-{seed}", lab
-                    )
+                    with comparison.names(name).in_errors():
+                        record = _record(comparison.run_config(name, seed), name, own, lab)
                 except _NoResultError as error:
-                    failures.append(str(error))
-                    print(f"{error}, {len(records) + len(failures)} of {num_runs} done", flush=True)
+                    failures.append(comparison.names(name).placed(str(error)))
+                    print(f"{failures[-1]}, {len(records) + len(failures)} of {num_runs} done", flush=True)
                     continue
                 records.append(record)
                 print(
@@ -183,13 +191,13 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 def _advise(comparison: Comparison, lab: Laboratory) -> None:
     """Prints what a user may want to change; strategies may differ in all but the number of validation images."""
-    if few := few_validation_images(lab, FLAGS):
-        print(few, flush=True)
+    if few := few_validation_images(lab):
+        print(SHARED.placed(few), flush=True)
     told: dict[str, list[str]] = {}
     for name in comparison.strategies:
         own = lab.configured(comparison.run_config(name, comparison.compare.first_seed))
-        for line in (few_steps(own, FLAGS), tight_limits(own, FLAGS)):
-            told.setdefault(line, []).append(name)
+        for line in (few_steps(own), tight_limits(own)):
+            told.setdefault(comparison.names(name).placed(line), []).append(name)
     for line, names in told.items():
         if line:
             print(f"{', '.join(names)}: {line}", flush=True)

@@ -23,7 +23,7 @@ from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
 from vlga_jax.run.report.ranking import LEAST, RankedNetwork, write_ranking
 from vlga_jax.run.search import SearchResult
-from vlga_jax.run.seeds import FLAGS, SeedsConfig
+from vlga_jax.run.seeds import SHARED, SeedsConfig
 from vlga_jax.run.tracking import NullListener
 
 # Of a search in which networks compare: all of a phase, each with a fitness of its own after the same training.
@@ -53,7 +53,8 @@ class Ranking:
         Raises:
           InputError: a field is unknown or cannot be used.
         """
-        return parse_config({**self.base, "seed": seed})
+        with SHARED.in_errors():
+            return parse_config({**self.base, "seed": seed})
 
 
 def parse_ranking(values: Mapping[str, Any]) -> Ranking:
@@ -92,12 +93,13 @@ def rank(ranking: Ranking, directory: Path) -> list[RankedNetwork]:
     networks: list[RankedNetwork] = []
     num_failed = 0
     with (
+        SHARED.in_errors(),
         workdir.opened(directory, plain),
         laboratory.opened(ranking.run_config(seeds[0]), directory, NullListener()) as lab,
     ):
         workdir.settle(directory, plain, lab.data.fingerprint)
-        for line in advice(lab, FLAGS):
-            print(line, flush=True)
+        for line in advice(lab):
+            print(SHARED.placed(line), flush=True)
         for seed in seeds:
             own = directory / "runs" / f"seed-{seed}"
             own.mkdir(parents=True, exist_ok=True)
@@ -134,7 +136,7 @@ def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[Ranke
         try:
             first, second = (_final_accuracy(lab, each, directory) for each in (request, _again(request)))
         except InputError as error:
-            print(f"{told}not ranked: {error}", flush=True)
+            print(f"{told}not ranked: {SHARED.placed(str(error))}", flush=True)
             continue
         print(
             f"{told}fitness {row.fitness:.4f}, trained whole {whole_fitness:.4f}, after final training {first:.4f} and "
