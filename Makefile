@@ -161,7 +161,7 @@ if ! $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -r
 fi
 # On all cores, which pip does not; at the first import it would be left out where PYTHONDONTWRITEBYTECODE is set, as in containers.
 # Not what nothing imports: packages' own tests, pip, ONNX's test cases.
-$(BIN)/python -m compileall -q -j 0 -x '/(tests|pip|backend)/' $(VENV)/lib > /dev/null 2>&1 || true
+$(BIN)/python -m compileall -q -j 0 -x '/(tests|pip|onnx/backend)/' $(VENV)/lib > /dev/null 2>&1 || true
 echo "$$stamp" > $(VENV)/installed
 endef
 

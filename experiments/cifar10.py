@@ -1,12 +1,12 @@
-"""CIFAR-10 with our recommended settings: pools that halve the image, a final training on all images.
+"""CIFAR-10 with our settings for a GPU: pools that halve the image, a final training on all images.
 
-    python main.py --config=experiments/cifar10.py --workdir=runs/cifar10
+    python main.py --config=experiments/cifar10.py --workdir=runs/cifar10 --config.data.dir=data/tfds
 
 Cost: 400 epochs of training for the search, in phases of two generations of 16, of which the better half trains for
 all three epochs; then 100 epochs of the fittest, from scratch and on all training images. Meant for one GPU, not
 measured there yet: before networks had their present bounds, half of it (200 epochs in generations of 10, and 50 at
 the end) reached 90.64 % in 4.8 minutes on an H200, with one seed. A cut that runs on two CPU cores in half a minute
-stands in README.md, and `cifar10_cpu.py` is for a CPU.
+stands in docs/search.md, and `cifar10_cpu.py` is for a CPU.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from experiments import default
 
 
 def get_config() -> ConfigDict:
-    """Returns the recommended search.
+    """Returns the search.
 
     Two generations a phase lead on a little of CIFAR-10, within chance, and so do maps of at least 8 pixels
     (`docs/evidence/settings.md`), and the final learning rate (`docs/evidence/training.md`). The winner on the H200

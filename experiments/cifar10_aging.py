@@ -1,6 +1,6 @@
 """CIFAR-10 by regularized (aging) evolution: networks of six convolutions.
 
-    python main.py --config=experiments/cifar10_aging.py --workdir=runs/cifar10_aging
+    python main.py --config=experiments/cifar10_aging.py --workdir=runs/cifar10_aging --config.data.dir=data/tfds
 
 Cost: as many epochs of training as `cifar10.py` spends, then the same final training. Not measured on a GPU yet.
 """

@@ -1,6 +1,6 @@
 """CIFAR-10 by a classical genetic algorithm: networks of three convolutions.
 
-    python main.py --config=experiments/cifar10_classical.py --workdir=runs/cifar10_classical
+    python main.py --config=experiments/cifar10_classical.py --workdir=runs/classical --config.data.dir=data/tfds
 
 Cost: as many epochs of training as `cifar10.py` spends, then the same final training. Not measured on a GPU yet.
 """

@@ -1,6 +1,6 @@
 """The whole of CIFAR-10 on a CPU by random search: networks of 2 to 10 convolutions.
 
-    python main.py --config=experiments/cifar10_cpu_random_search.py --workdir=runs/cifar10-cpu-random-search
+    python main.py --config=experiments/cifar10_cpu_random_search.py --workdir=runs/random --config.data.dir=data/tfds
 
 The rival of `cifar10_cpu.py`: the same space, limits, fitness and final training, and 380 seconds of evaluations, about
 as long as that searched on the machine of `docs/evidence/cifar10.md`. Another machine evaluates more or fewer networks

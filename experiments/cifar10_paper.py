@@ -1,6 +1,6 @@
 """CIFAR-10 as Xiao et al. 2020 (arXiv 2006.12703) searched it: 88.92 % after 24.55 h on one GPU.
 
-    python main.py --config=experiments/cifar10_paper.py --workdir=runs/cifar10_paper
+    python main.py --config=experiments/cifar10_paper.py --workdir=runs/cifar10_paper --config.data.dir=data/tfds
 
 Cost: 20 individuals x 5 generations a phase, five epochs each, until a phase falls (theirs: 14 phases, so at most 1,400
 trainings). Not measured on a GPU yet. The paper does not state optimizer and batch size: the report code's are used.

@@ -1,6 +1,6 @@
 """CIFAR-10 by random search: networks of 2 to 10 convolutions.
 
-    python main.py --config=experiments/cifar10_random_search.py --workdir=runs/cifar10_random_search
+    python main.py --config=experiments/cifar10_random_search.py --workdir=runs/random --config.data.dir=data/tfds
 
 Cost: as many epochs of training as `cifar10.py` spends, then the same final training. Not measured on a GPU yet.
 """

@@ -1,6 +1,6 @@
 """CIFAR-10 as the course report's code searched it before its modification: parents drawn uniformly.
 
-    python main.py --config=experiments/cifar10_report_baseline.py --workdir=runs/cifar10_report_baseline
+    python main.py --config=experiments/cifar10_report_baseline.py --workdir=runs/baseline --config.data.dir=data/tfds
 
 Cost: as cifar10_report.py.
 """

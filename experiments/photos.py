@@ -11,9 +11,10 @@ from experiments import cifar10_cpu
 
 
 def get_config() -> ConfigDict:
-    """Returns the search of `cifar10_cpu.py` with smaller batches and more epochs, so that a fitness is enough steps.
+    """Returns the search of `cifar10_cpu.py` with smaller batches and more epochs: enough training steps a fitness.
 
-    More images are held out, because fitness is the accuracy on them; the final training takes them, too.
+    More images are held out, because fitness is the accuracy on them; the final training takes them, too. Bounds on
+    cost, whitened images, 40 epochs of final training and the rest are those of `cifar10_cpu.py`.
     """
     config = cifar10_cpu.get_config()
     config.data.name = "folder"

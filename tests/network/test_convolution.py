@@ -58,7 +58,8 @@ def by_lax_of_channels(
 ) -> list[tuple[np.ndarray, ...]]:
     """The same of the leading channels, so many of the images and of the outputs, of two arrays.
 
-    All are slices of a few: an output knows nothing of the others, a channel's gradients nothing of other channels.
+    All are slices of a few: an output channel knows nothing of the others, nor the gradient of an input channel, and
+    that of a kernel between two channels nothing of other pairs.
     """
     most_out = {a: max(b for other, b in channels if other == a) for a, _ in channels}
     most_in = {b: max(a for a, other in channels if other == b) for _, b in channels}

@@ -40,7 +40,7 @@ class JudgingExecutor(LocalExecutor):
                 yield Trained(failure(request, answer, f"was {answer}"), None)
             else:
                 variables = initialise(jax.random.key(len(request.network.blocks)), request.network)
-                yield Trained(Evaluation(request.digest, "ok", answer, train_seconds=3.0), variables)
+                yield Trained(Evaluation(request.digest, "ok", answer, train_seconds=3.0, wall_seconds=3.0), variables)
 
     def keep_paused(self, trajectories: Collection[str]) -> None:
         pass

@@ -208,6 +208,7 @@ def test_parse_comparison_of_every_experiment_accepts_it(name: str) -> None:
         ("compare.only", ("vlga",), r"config\.compare\.only=\('vlga',\): must hold random_search, which .*reference"),
         ("compare.budget_epochs", 0, r"config\.compare\.budget_epochs=0: give either"),
         ("compare.num_seeds", 0, r"config\.compare\.num_seeds=0"),
+        ("compare.first_seed", 2**32 - 1, r"config\.compare\.first_seed=4294967296: must be at least 0 and at most"),
         ("compare.budget_epochs", 1, r"config\.compare\.budget_epochs=1: must be at least 2"),
         ("strategies.vlga.search.num_elites", -1, r"config\.strategies\.vlga\.search\.num_elites=-1"),
         ("strategies.vlga.final", {"epochs": 0}, r"config\.strategies\.vlga\.final\.epochs=0"),
@@ -277,7 +278,7 @@ def test_compare_of_strategies_on_other_data_is_refused(tmp_path: Path) -> None:
     config = tiny()
     config.strategies.vlga.data = {"num_train_examples": 90}
     with pytest.raises(
-        InputError, match=r"strategies\.vlga\.data\.num_train_examples=90: must be 100, as for the others"
+        InputError, match=r"^config\.strategies\.vlga\.data\.num_train_examples=90: must be 100, as for the others"
     ):
         compare(parse_comparison(config.to_dict()), tmp_path)
 
@@ -288,5 +289,5 @@ def test_compare_of_strategies_with_other_limits_or_another_part_is_refused(tmp_
     config.strategies = ConfigDict({"vlga": config.strategies.vlga, "vlga_small": config.strategies.vlga_rungs})
     config.strategies.vlga_small.fitness = {field: 50}
     config.compare.reference, config.compare.num_seeds = "vlga", 1
-    with pytest.raises(InputError, match=rf"strategies\.vlga_small\.fitness\.{field}=50: must be 0, as for the others"):
+    with pytest.raises(InputError, match=rf"^config\.strategies\.vlga_small\.fitness\.{field}=50: must be 0"):
         compare(parse_comparison(config.to_dict()), tmp_path)

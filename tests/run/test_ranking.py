@@ -91,7 +91,8 @@ def test_rank_leaves_out_networks_whose_final_training_fails_and_tries_again(
     parsed = parse_ranking(tiny().to_dict())
     some = rank(parsed, tmp_path)
     told = next(line for line in capsys.readouterr().out.splitlines() if "not ranked" in line)
-    assert "network 2/" in told and told.endswith("final training failed (diverged); give a smaller one")
+    named = "not ranked: config.base.final.learning_rate=9.0: final training failed (diverged); give a smaller one"
+    assert "network 2/" in told and told.endswith(named)
     assert "and 1 without a fitness" in (tmp_path / "ranking.md").read_text()
     monkeypatch.setattr(ranking, "train_to_convergence", train)
     trainings["begun"] = 0
@@ -130,6 +131,13 @@ def test_rank_tells_of_what_makes_a_search_poor(tmp_path: Path, capsys: pytest.C
     assert re.search(r"fitness\.max_parameters=10; raise them, or narrow the choices of config\.base\.space", limits)
 
 
+def test_rank_of_data_that_is_not_there_names_the_field(tmp_path: Path) -> None:
+    config = tiny()
+    config.base.data.name, config.base.data.dir = "npz", str(tmp_path / "missing")
+    with pytest.raises(InputError, match=r"^config\.base\.data\.dir=.*missing"):
+        rank(parse_ranking(config.to_dict()), tmp_path / "ranked")
+
+
 def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
     tmp_path: Path, trainings: dict[str, int]
 ) -> None:
@@ -149,6 +157,11 @@ def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
         ("base.stopping.rungs", (1,), "config.base.stopping.rungs=(1,): must be () in a ranking"),
         ("base.search.fine_tuning_rate", 0.5, "config.base.search.fine_tuning_rate=0.5: must be 0.0 in a ranking"),
         ("ranking.num_seeds", 0, "config.ranking.num_seeds=0: must be at least 1"),
+        (
+            "ranking.first_seed",
+            2**32,
+            "config.ranking.first_seed=4294967296: must be at least 0 and at most",
+        ),
         ("base.fitness.epochs", 0, "config.base.fitness.epochs=0: must be at least 1"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.run.searching import by_digest, champions
+from vlga_jax.checks import InputError
 from vlga_jax.fitness.evaluation import Request
 from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
@@ -168,6 +169,11 @@ def test_search_run_that_a_budget_ends_says_so(search: Any) -> None:
     assert {event["budget_epochs_left"] for event in whole.listener.generations} == {None}
     (text,) = search({"budget.epochs": whole.result.points[0][0]}, seed=1).listener.messages
     assert text == f"the budget ends the search after {whole.result.points[0][0]} epochs of training"
+
+
+def test_search_run_whose_budget_is_over_before_a_network_is_trained_says_so(search: Any) -> None:
+    with pytest.raises(InputError, match=r"config\.budget\.seconds=1\.0: is over before the first network"):
+        search({"budget.seconds": 1.0})  # a training is told to take three
 
 
 def test_search_run_tells_the_listener_what_is_left_of_the_budget(search: Any) -> None:

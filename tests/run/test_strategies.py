@@ -69,7 +69,8 @@ def test_run_of_every_strategy_ends_and_is_read_when_repeated(
         request.getfixturevalue("drawn")
     result = run(checked, tmp_path)
     assert 0 <= result["test_accuracy"] <= 1
-    assert len(list((tmp_path / "figures").glob("*"))) == (4 if draws else 0)
+    if draws:
+        assert len(list((tmp_path / "figures").iterdir())) == 4
     assert result["best_fitness"] == result["architecture"]["fitness"]
     history = (tmp_path / "history.csv").read_bytes()
     assert history.count(b",fine_tuned,") == (2 if strategy == "vlga" else 0)
@@ -90,7 +91,7 @@ def test_run_of_every_strategy_with_early_stopping_goes_on_after_an_interruption
     checked = small(strategy, **stopping)
     run(checked, tmp_path / "undisturbed")
     assert b",stopped\n" in (tmp_path / "undisturbed" / "history.csv").read_bytes()
-    write_figures(read_csv(tmp_path / "undisturbed" / "history.csv"), tmp_path / "figures")
+    assert len(write_figures(read_csv(tmp_path / "undisturbed" / "history.csv"), tmp_path / "figures")) == 4
     interruption.at, interruption.count = interruption.count - 1, 0
     with pytest.raises(KeyboardInterrupt):
         run(checked, tmp_path / "interrupted")

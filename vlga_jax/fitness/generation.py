@@ -70,6 +70,7 @@ class Generations:
       epochs: of a whole training.
 
     Attributes:
+      budget: as given.
       epochs: begun so far, by all networks.
       epochs_saved: not trained so far because networks stopped early; not because the budget ended.
       points: after each evaluation: epochs and seconds so far, and the network's fitness; NaN unless it was trained to
@@ -77,7 +78,7 @@ class Generations:
     """
 
     def __init__(self, evaluator: Evaluator, stopping: StoppingConfig, budget: BudgetConfig, epochs: int):
-        self._evaluator, self._stopping, self._budget = evaluator, stopping, budget
+        self._evaluator, self._stopping, self.budget = evaluator, stopping, budget
         self._stages = stopping.stages(epochs)
         self._outcomes: dict[str, Outcome] = {}  # by trajectory
         self._curves: dict[str, dict[int, float]] = {}  # likewise: epoch to accuracy
@@ -93,19 +94,19 @@ class Generations:
     @property
     def exhausted(self) -> bool:
         """Whether the budget allows no other network, or nobody uses it."""
-        limited = self._budget.epochs > 0 or self._budget.seconds > 0
+        limited = self.budget.epochs > 0 or self.budget.seconds > 0
         idle = limited and self._num_idle >= _MOST_IDLE_GENERATIONS
         return idle or self._cut or not self._affords(self._stages[0])
 
     @property
     def epochs_left(self) -> int | None:
         """Of the budget; None if it has no limit."""
-        return max(0, self._budget.epochs - self.epochs) if self._budget.epochs else None
+        return max(0, self.budget.epochs - self.epochs) if self.budget.epochs else None
 
     @property
     def seconds_left(self) -> float | None:
         """Likewise."""
-        return max(0.0, self._budget.seconds - self._seconds) if self._budget.seconds else None
+        return max(0.0, self.budget.seconds - self._seconds) if self.budget.seconds else None
 
     def num_unknown(self, requests: Sequence[Request]) -> int:
         """Returns how many different networks are new to this search, and not even begun in the ledger."""
@@ -196,7 +197,7 @@ class Generations:
             for evaluation, known in self._evaluator.evaluate(asked, keep_from=keep_from, keep=kept):
                 name = names[evaluation.digest]
                 self._seconds += evaluation.wall_seconds
-                if self._budget.seconds and self._seconds > self._budget.seconds:
+                if self.budget.seconds and self._seconds > self.budget.seconds:
                     return
                 if begun[name].rejection() is None:
                     self.epochs += _num_begun(evaluation, trained, epoch)
@@ -253,9 +254,9 @@ class Generations:
 
     def _affords(self, num_epochs: int) -> bool:
         """Whether the budget allows so many epochs more."""
-        if self._budget.seconds and self._seconds >= self._budget.seconds:
+        if self.budget.seconds and self._seconds >= self.budget.seconds:
             return False
-        return self._budget.epochs == 0 or self.epochs + num_epochs <= self._budget.epochs
+        return self.budget.epochs == 0 or self.epochs + num_epochs <= self.budget.epochs
 
 
 def _num_begun(evaluation: Evaluation, before: int, until: int) -> int:

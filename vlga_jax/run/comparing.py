@@ -22,7 +22,7 @@ from vlga_jax.run.report.comparison import TABLES, write_tables
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
 from vlga_jax.run.report.records import RunRecord
 from vlga_jax.run.search import SearchResult
-from vlga_jax.run.seeds import SHARED, Names, SeedsConfig
+from vlga_jax.run.seeds import Names, SeedsConfig
 from vlga_jax.run.tracking import NullListener, scores
 
 
@@ -91,7 +91,8 @@ class Comparison:
 
     def names(self, name: str) -> Names:
         """Returns what the fields of a strategy's runs are called."""
-        return Names(name, {group: own for group, own in self.strategies[name].items() if isinstance(own, Mapping)})
+        own = {group: fields for group, fields in self.strategies[name].items() if isinstance(fields, Mapping)}
+        return Names("compare", name, own)
 
 
 def parse_comparison(values: Mapping[str, Any]) -> Comparison:
@@ -124,7 +125,7 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
     left_out = tuple(name for name in every if name not in chosen)
     comparison = Comparison(compared, chosen, values["base"], left_out)
     for name in comparison.strategies:
-        comparison.run_config(name, 0)
+        comparison.run_config(name, compared.seeds[-1])
     return comparison
 
 
@@ -146,15 +147,16 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
         those of the others.
     """
     compared = comparison.compare
-    first = comparison.run_config(next(iter(comparison.strategies)), compared.first_seed)
+    first = next(iter(comparison.strategies))
+    shared = comparison.run_config(first, compared.first_seed)
     plain = json.loads(json.dumps({"base": comparison.base, "budget": compared.budget}))
     records: list[RunRecord] = []
     failures: list[str] = []
     num_runs = len(compared.seeds) * len(comparison.strategies)
     with (
-        SHARED.in_errors(),
+        comparison.names(first).in_errors(),
         workdir.opened(directory, plain),
-        laboratory.opened(first, directory, NullListener()) as lab,
+        laboratory.opened(shared, directory, NullListener()) as lab,
     ):
         workdir.settle(directory, plain, lab.data.fingerprint)
         _advise(comparison, lab)
@@ -163,9 +165,9 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
                 started, own = time.perf_counter(), directory / "runs" / f"{name}-{seed}"
                 try:
                     with comparison.names(name).in_errors():
-                        record = _record(comparison.run_config(name, seed), name, own, lab)
+                        record = _record(comparison, name, seed, own, lab)
                 except _NoResultError as error:
-                    failures.append(comparison.names(name).placed(str(error)))
+                    failures.append(str(error))
                     print(f"{failures[-1]}, {len(records) + len(failures)} of {num_runs} done", flush=True)
                     continue
                 records.append(record)
@@ -191,8 +193,8 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 def _advise(comparison: Comparison, lab: Laboratory) -> None:
     """Prints what a user may want to change; strategies may differ in all but the number of validation images."""
-    if few := few_validation_images(lab):
-        print(SHARED.placed(few), flush=True)
+    if few := few_validation_images(lab):  # all have the data of the first
+        print(comparison.names(next(iter(comparison.strategies))).placed(few), flush=True)
     told: dict[str, list[str]] = {}
     for name in comparison.strategies:
         own = lab.configured(comparison.run_config(name, comparison.compare.first_seed))
@@ -227,8 +229,9 @@ def _write(comparison: Comparison, records: Sequence[RunRecord], failures: Seque
     )
 
 
-def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> RunRecord:
+def _record(comparison: Comparison, name: str, seed: int, directory: Path, lab: Laboratory) -> RunRecord:
     """One run's record, read where the run is complete as it is configured now, in this environment."""
+    config = comparison.run_config(name, seed)
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     path = directory / "record.json"
     with workdir.opened(directory, plain):
@@ -240,11 +243,12 @@ def _record(config: RunConfig, name: str, directory: Path, lab: Laboratory) -> R
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
             try:
-                found = pipeline.search(own, directory, NullListener())
-                lab.executor.forget_features()
-                result, _ = pipeline.finish(found, own, directory, NullListener())
+                with comparison.names(name).in_errors():
+                    found = pipeline.search(own, directory, NullListener())
+                    lab.executor.forget_features()
+                    result, _ = pipeline.finish(found, own, directory, NullListener())
             except InputError as error:
-                raise _NoResultError(f"{name} seed {config.seed}: {error}") from error
+                raise _NoResultError(f"{name} seed {seed}: {error}") from error
         record = _make_record(name, config, found, result)
         whole = {**dataclasses.asdict(record), "environment": lab.environment}
         write_atomically(path, json.dumps(whole) + "\n")

@@ -23,7 +23,7 @@ from vlga_jax.run.history import HistoryRow
 from vlga_jax.run.laboratory import Laboratory, RunConfig, parse_config
 from vlga_jax.run.report.ranking import LEAST, RankedNetwork, write_ranking
 from vlga_jax.run.search import SearchResult
-from vlga_jax.run.seeds import SHARED, SeedsConfig
+from vlga_jax.run.seeds import Names, SeedsConfig
 from vlga_jax.run.tracking import NullListener
 
 # Of a search in which networks compare: all of a phase, each with a fitness of its own after the same training.
@@ -37,6 +37,7 @@ _WANTED: Mapping[str, Any] = {
     "final.init": "scratch",  # a search does not keep the weights of all its networks
     "final.widen_to_flops": 0,  # sizes are what a network is ranked by
 }
+_NAMES = Names("ranking")
 _OTHER_SEED = 2**31  # as far away a network's second final training is
 
 
@@ -53,7 +54,7 @@ class Ranking:
         Raises:
           InputError: a field is unknown or cannot be used.
         """
-        with SHARED.in_errors():
+        with _NAMES.in_errors():
             return parse_config({**self.base, "seed": seed})
 
 
@@ -67,7 +68,7 @@ def parse_ranking(values: Mapping[str, Any]) -> Ranking:
         if not isinstance(values.get(group), Mapping):
             raise InputError(f"config.{group}", None, "is missing; experiments/ranking_cifar10.py shows a ranking")
     ranking = Ranking(parse(SeedsConfig, values["ranking"], "config.ranking"), values["base"])
-    config = dataclasses.asdict(ranking.run_config(ranking.ranking.first_seed))
+    config = dataclasses.asdict(ranking.run_config(ranking.ranking.seeds[-1]))
     for name, wanted in _WANTED.items():
         group, _, field = name.partition(".")
         if config[group][field] != wanted:
@@ -93,13 +94,13 @@ def rank(ranking: Ranking, directory: Path) -> list[RankedNetwork]:
     networks: list[RankedNetwork] = []
     num_failed = 0
     with (
-        SHARED.in_errors(),
+        _NAMES.in_errors(),
         workdir.opened(directory, plain),
         laboratory.opened(ranking.run_config(seeds[0]), directory, NullListener()) as lab,
     ):
         workdir.settle(directory, plain, lab.data.fingerprint)
         for line in advice(lab):
-            print(SHARED.placed(line), flush=True)
+            print(_NAMES.placed(line), flush=True)
         for seed in seeds:
             own = directory / "runs" / f"seed-{seed}"
             own.mkdir(parents=True, exist_ok=True)
@@ -134,9 +135,10 @@ def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[Ranke
             print(f"{told}not ranked: trained whole for a fitness it fails", flush=True)
             continue
         try:
-            first, second = (_final_accuracy(lab, each, directory) for each in (request, _again(request)))
+            with _NAMES.in_errors():
+                first, second = (_final_accuracy(lab, each, directory) for each in (request, _again(request)))
         except InputError as error:
-            print(f"{told}not ranked: {SHARED.placed(str(error))}", flush=True)
+            print(f"{told}not ranked: {error}", flush=True)
             continue
         print(
             f"{told}fitness {row.fitness:.4f}, trained whole {whole_fitness:.4f}, after final training {first:.4f} and "

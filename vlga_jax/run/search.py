@@ -211,7 +211,8 @@ class Search:
 
     def _require_some_success(self) -> None:
         if not self._rows:
-            raise InputError("config.budget", "", "allows not one network; raise budget.epochs, or set it to 0")
+            remedy = "is over before the first network is trained; give more, or a budget in epochs"
+            raise InputError("config.budget.seconds", self._generations.budget.seconds, remedy)
         phase = self._rows[-1].phase
         members = [(place, outcome) for place, outcome in self._outcomes.items() if place.phase == phase]
         failed = [outcome for _, outcome in members if math.isnan(outcome.standing)]

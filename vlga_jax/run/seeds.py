@@ -7,8 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vlga_jax.checks import InputError, knob
+from vlga_jax.run.laboratory import RunConfig
 
-_FIELD = re.compile(r"\bconfig\.(?!(?:base|compare|json|ranking|strategies)\b)(?P<group>\w+)(?:\.(?P<field>\w+))?")
+_GROUPS = "|".join(field.name for field in dataclasses.fields(RunConfig))
+_IN_TEXT = re.compile(rf"(?<![\w./])config\.(?P<group>{_GROUPS})\b(?:\.(?P<field>\w+))?")
+_PLACED = r"base|compare|ranking|strategies"
+_FIELD = re.compile(rf"^config\.(?!(?:{_PLACED})\b)(?P<group>\w+)(?:\.(?P<field>\w+))?$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,22 +39,26 @@ class Names:
     `config.data.dir` of a search is `config.base.data.dir` there, or stands with the strategy whose search it is.
 
     Attributes:
+      program: the group of the program's own fields, compare or ranking.
       strategy: in a comparison, whose search it is; empty is what all searches share.
       own: what the strategy sets itself: fields by their group.
     """
 
+    program: str
     strategy: str = ""
     own: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
-    def placed(self, message: str) -> str:
-        """Returns a message of a search with its fields called so."""
-        return _FIELD.sub(self._name, message)
+    def placed(self, text: str) -> str:
+        """Returns a text of a search with its fields called so."""
+        return _IN_TEXT.sub(self._name, text)
 
     def _name(self, match: re.Match[str]) -> str:
         group, field = match["group"], match["field"]
+        if group == "seed":
+            return f"config.{self.program}.first_seed"
         if self.strategy and group == "budget" and field:
             return f"config.compare.budget_{field}"
-        of_strategy = self.strategy and (group == "search" or field in self.own.get(group, {}))
+        of_strategy = self.strategy and (group in self.own if group == "search" else field in self.own.get(group, {}))
         place = f"strategies.{self.strategy}" if of_strategy else "base"
         return ".".join(["config", place, group, *([field] if field else [])])
 
@@ -60,7 +68,5 @@ class Names:
         try:
             yield
         except InputError as error:
-            raise InputError(self.placed(error.field), error.value, self.placed(error.remedy)) from error
-
-
-SHARED = Names()
+            field = _FIELD.sub(self._name, error.field)  # of a group, too, that no search has
+            raise InputError(field, error.value, self.placed(error.remedy)) from error
