@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Returns the default configuration; what each field means is said where it is used."""
+    """Returns the default configuration; the file beside a group says of its fields what a line cannot."""
     config = ConfigDict()
     config.seed = 0  # of everything random in a run
 
@@ -17,12 +17,12 @@ def get_config() -> ConfigDict:
     config.space.batch_norm = (True, False)
     config.space.include_pool = (True, False)
     config.space.pool_types = ("max", "average")
-    config.space.include_b = (True, False)  # a second convolution
+    config.space.include_b = (True, False)  # whether a block has its second convolution, b
     config.space.include_skip = (True, False)
     config.space.dropout_rates = (0.0,)  # share of a block's outputs; one choice turns the gene off
     config.space.strides = (1,)  # of a block's first convolution, pixels, at most 4; one choice turns the gene off
-    config.space.first_block_has_b = True  # always, as in the sources; False lets include_b decide there too
-    config.space.min_side = 1  # pixels of a map, below which no pool or stride takes it
+    config.space.first_block_has_b = True  # it always has it, as in the sources; False lets include_b decide there too
+    config.space.min_side = 1  # pixels; a pool or stride that would make a map smaller is left out
     config.space.pool_stride = 2  # pixels; 1 never shrinks the image, as in the report code
     config.space.head_pool = "average"  # or max, as in the paper's figures
     config.space.whitening = False  # of images, 2x2 pixels to their principal components; see docs/evidence/training.md
@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.stopping.rungs = ()  # epochs after which only the better half of a generation goes on, as in 1,2
     config.stopping.reference_quantile = 0.0  # below it in the generation before, a network stops; 0 is never
 
-    config.budget = ConfigDict()  # vlga_jax/fitness/generation.py; where it ends a search, search.winner=best_phase
+    config.budget = ConfigDict()  # vlga_jax/fitness/generation.py; give search.winner=best_phase with it
     config.budget.epochs = 0  # of all networks of the search together, 0 is no limit
     config.budget.seconds = 0.0  # of all evaluations, likewise; results then depend on the machine
 
@@ -113,7 +113,7 @@ def vlga() -> ConfigDict:
     search.crossover = "uniform"  # or single_point
     search.parent_selection = "softmax"  # fitness-weighted; or uniform
     search.parent_temperature = 0.1  # accuracy; of the softmax
-    search.winner = "last_phase"  # trained to convergence; or best_phase
+    search.winner = "last_phase"  # whose fittest gets the final training; or best_phase, the fittest of all
     search.winner_tolerance = 0.0  # accuracy; with best_phase: the first phase at most this below the best one wins
     search.weight_transfer = True  # inherited blocks are frozen; False trains every network whole, from fresh weights
     search.fine_tuning_rate = 0.0  # of the learning rate; a phase's best trains on, whole, at its end; 0 is never
