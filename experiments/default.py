@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.space.dropout_rates = (0.0,)  # share of a block's outputs; one choice turns the gene off
     config.space.strides = (1,)  # of a block's first convolution, pixels, at most 4; one choice turns the gene off
     config.space.first_block_has_b = True  # it always has it, as in the sources; False lets include_b decide there too
-    config.space.min_side = 1  # pixels; a pool or stride that would make a map smaller is left out
+    config.space.min_side = 1  # pixels; strides that would leave a map smaller are less, or 1
     config.space.pool_stride = 2  # pixels; 1 never shrinks the image, as in the report code
     config.space.head_pool = "average"  # or max, as in the paper's figures
     config.space.whitening = False  # of images, 2x2 pixels to their principal components; see docs/evidence/training.md
