@@ -203,3 +203,15 @@ def test_more_examples_than_there_are_is_refused(pets: Path, field: str, most: i
     load_training_data(config(pets, **{field: most}))
     with pytest.raises(InputError, match=f"has {most} examples"):
         load_training_data(config(pets, **{field: most + 1}))
+
+
+def test_files_that_are_not_used_are_counted_in_warnings(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(pets, 50, 3)
+    save(pets / ".hidden.png", 9)
+    (pets / "list.txt").write_text("cats and dogs")
+    data = load_training_data(config(pets))
+    assert not {50, 51, 52} & {*reds(data.train_images), *reds(data.validation_images)}
+    assert [record.getMessage() for record in caplog.records if "images" in record.getMessage()] == [
+        f"images beside the folders of classes in {pets}, of no class and not used: 3",
+        f"other files than images in {pets / 'dog'}: 1 (.txt)",
+    ]

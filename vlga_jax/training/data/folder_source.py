@@ -135,6 +135,10 @@ def _class_names(directory: Path, config: DataConfig) -> tuple[str, ...]:
 
 
 def _labelled(directory: Path, names: tuple[str, ...]) -> _Files:
+    """The image files of a split; a warning tells how many lie beside the classes' folders."""
+    if beside := [path for path in directory.iterdir() if path.is_file() and _is_image(path)]:
+        log = logging.getLogger(__name__)
+        log.warning("images beside the folders of classes in %s, of no class and not used: %d", directory, len(beside))
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
@@ -142,6 +146,10 @@ def _labelled(directory: Path, names: tuple[str, ...]) -> _Files:
         paths += found
         labels += [label] * len(found)
     return _Files(paths, np.array(labels, np.int32), names)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
 
 def _image_files(directory: Path) -> list[Path]:
@@ -154,9 +162,8 @@ def _image_files(directory: Path) -> list[Path]:
     others: list[Path] = []
     for place, folders, files in os.walk(directory, onerror=fail, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith("."):
-                (found if Path(name).suffix.lower() in _SUFFIXES else others).append(Path(place) / name)
+        for path in (Path(place) / name for name in files if not name.startswith(".")):
+            (found if _is_image(path) else others).append(path)
     if others:
         kinds = ", ".join(sorted({path.suffix or path.name for path in others})[:_MOST_KINDS])
         logging.getLogger(__name__).warning("other files than images in %s: %d (%s)", directory, len(others), kinds)
