@@ -25,7 +25,7 @@ class SeedsConfig:
     """
 
     num_seeds: int = knob(at_least=1)
-    first_seed: int = knob(at_least=0)
+    first_seed: int = knob(at_least=0, at_most=2**32 - 1)
 
     @property
     def seeds(self) -> range:
