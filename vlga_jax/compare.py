@@ -34,7 +34,7 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], None]:
     from vlga_jax.run.comparing import compare, parse_comparison  # imports JAX, which takes seconds
 
     comparison = parse_comparison(values)
-    configuration.configure_backend(comparison.run_config(next(iter(comparison.strategies)), 0))
+    configuration.configure_backend(comparison.run_config(comparison.first, 0))
 
     def run(workdir: Path) -> None:
         compare(comparison, workdir)

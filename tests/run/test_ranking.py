@@ -157,11 +157,7 @@ def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
         ("base.stopping.rungs", (1,), "config.base.stopping.rungs=(1,): must be () in a ranking"),
         ("base.search.fine_tuning_rate", 0.5, "config.base.search.fine_tuning_rate=0.5: must be 0.0 in a ranking"),
         ("ranking.num_seeds", 0, "config.ranking.num_seeds=0: must be at least 1"),
-        (
-            "ranking.first_seed",
-            2**32,
-            "config.ranking.first_seed=4294967296: must be at least 0 and at most",
-        ),
+        ("ranking.first_seed", 2**32, "config.ranking.first_seed=4294967296: must be at least 0 and at most"),
         ("base.fitness.epochs", 0, "config.base.fitness.epochs=0: must be at least 1"),
     ],
 )

@@ -73,6 +73,11 @@ class Comparison:
     base: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
 
+    @property
+    def first(self) -> str:
+        """The strategy whose data, executor and ledger are those of all."""
+        return next(iter(self.strategies))
+
     def run_config(self, name: str, seed: int) -> RunConfig:
         """Returns the configuration of one run.
 
@@ -147,14 +152,13 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
         those of the others.
     """
     compared = comparison.compare
-    first = next(iter(comparison.strategies))
-    shared = comparison.run_config(first, compared.first_seed)
+    shared = comparison.run_config(comparison.first, compared.first_seed)
     plain = json.loads(json.dumps({"base": comparison.base, "budget": compared.budget}))
     records: list[RunRecord] = []
     failures: list[str] = []
     num_runs = len(compared.seeds) * len(comparison.strategies)
     with (
-        comparison.names(first).in_errors(),
+        comparison.names(comparison.first).in_errors(),
         workdir.opened(directory, plain),
         laboratory.opened(shared, directory, NullListener()) as lab,
     ):
@@ -162,13 +166,12 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
         _advise(comparison, lab)
         for seed in compared.seeds:
             for name in comparison.strategies:
-                started, own = time.perf_counter(), directory / "runs" / f"{name}-{seed}"
+                started = time.perf_counter()
                 try:
-                    with comparison.names(name).in_errors():
-                        record = _record(comparison, name, seed, own, lab)
+                    record = _record(comparison, name, seed, directory / "runs" / f"{name}-{seed}", lab)
                 except _NoResultError as error:
                     failures.append(str(error))
-                    print(f"{failures[-1]}, {len(records) + len(failures)} of {num_runs} done", flush=True)
+                    print(f"{error}, {len(records) + len(failures)} of {num_runs} done", flush=True)
                     continue
                 records.append(record)
                 print(
@@ -193,8 +196,8 @@ def compare(comparison: Comparison, directory: Path) -> list[RunRecord]:
 
 def _advise(comparison: Comparison, lab: Laboratory) -> None:
     """Prints what a user may want to change; strategies may differ in all but the number of validation images."""
-    if few := few_validation_images(lab):  # all have the data of the first
-        print(comparison.names(next(iter(comparison.strategies))).placed(few), flush=True)
+    if few := few_validation_images(lab):
+        print(comparison.names(comparison.first).placed(few), flush=True)
     told: dict[str, list[str]] = {}
     for name in comparison.strategies:
         own = lab.configured(comparison.run_config(name, comparison.compare.first_seed))
@@ -231,10 +234,10 @@ def _write(comparison: Comparison, records: Sequence[RunRecord], failures: Seque
 
 def _record(comparison: Comparison, name: str, seed: int, directory: Path, lab: Laboratory) -> RunRecord:
     """One run's record, read where the run is complete as it is configured now, in this environment."""
-    config = comparison.run_config(name, seed)
+    config, names = comparison.run_config(name, seed), comparison.names(name)
     plain = json.loads(json.dumps(dataclasses.asdict(config)))
     path = directory / "record.json"
-    with workdir.opened(directory, plain):
+    with names.in_errors(), workdir.opened(directory, plain):
         if path.is_file() and workdir.holds(directory, plain):
             written = json.loads(path.read_text())
             if config.fitness.any_environment or written.get("environment") == lab.environment:
@@ -243,7 +246,7 @@ def _record(comparison: Comparison, name: str, seed: int, directory: Path, lab: 
         workdir.settle(directory, plain, lab.data.fingerprint)
         with lab.sibling(config, directory) as own:
             try:
-                with comparison.names(name).in_errors():
+                with names.in_errors():
                     found = pipeline.search(own, directory, NullListener())
                     lab.executor.forget_features()
                     result, _ = pipeline.finish(found, own, directory, NullListener())

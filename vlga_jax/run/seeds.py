@@ -11,8 +11,7 @@ from vlga_jax.run.laboratory import RunConfig
 
 _GROUPS = "|".join(field.name for field in dataclasses.fields(RunConfig))
 _IN_TEXT = re.compile(rf"(?<![\w./])config\.(?P<group>{_GROUPS})\b(?:\.(?P<field>\w+))?")
-_PLACED = r"base|compare|ranking|strategies"
-_FIELD = re.compile(rf"^config\.(?!(?:{_PLACED})\b)(?P<group>\w+)(?:\.(?P<field>\w+))?$")
+_FIELD = re.compile(r"^config\.(?!(?:base|compare|ranking|strategies)\b)(?P<group>\w+)(?:\.(?P<field>\w+))?$")
 
 
 @dataclasses.dataclass(frozen=True)

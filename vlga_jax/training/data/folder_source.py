@@ -136,7 +136,7 @@ def _class_names(directory: Path, config: DataConfig) -> tuple[str, ...]:
 
 def _labelled(directory: Path, names: tuple[str, ...]) -> _Files:
     """The image files of a split; a warning tells how many lie beside the classes' folders."""
-    if beside := [path for path in directory.iterdir() if path.is_file() and _is_image(path)]:
+    if beside := [path for path in directory.glob("[!.]*") if path.is_file() and _is_image(path)]:
         log = logging.getLogger(__name__)
         log.warning("images beside the folders of classes in %s, of no class and not used: %d", directory, len(beside))
     paths: list[Path] = []
@@ -149,7 +149,7 @@ def _labelled(directory: Path, names: tuple[str, ...]) -> _Files:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in _SUFFIXES
 
 
 def _image_files(directory: Path) -> list[Path]:
