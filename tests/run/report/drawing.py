@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from vlga_jax.run.report import canvas
 from vlga_jax.run.report.comparison_figures import write_comparison_figures
@@ -38,6 +41,13 @@ def drawn(
     crossovers: tuple[str, ...] = (),
 ) -> dict[str, Figure]:
     """The figures themselves, by name."""
+    kept = instead_of_files(monkeypatch)
+    write_comparison_figures(records, directory, budget=budget, unit=unit, crossovers=crossovers)  # type: ignore[arg-type]
+    return kept
+
+
+def instead_of_files(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """What will hold the figures by name, which are not written any more."""
     kept: dict[str, Figure] = {}
 
     def keep(figure: Figure, directory: Path, name: str) -> list[Path]:
@@ -45,8 +55,32 @@ def drawn(
         return []
 
     monkeypatch.setattr(canvas, "write", keep)
-    write_comparison_figures(records, directory, budget=budget, unit=unit, crossovers=crossovers)  # type: ignore[arg-type]
     return kept
+
+
+def assert_words_apart(figure: Figure) -> int:
+    """Asserts that no words leave the page or overlap; returns how many texts there are."""
+    renderer = FigureCanvasAgg(figure)
+    renderer.draw()
+    undrawn = {text for axes in figure.axes for text in _undrawn_ticks(axes)}
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text not in undrawn]
+    texts = [text for text in texts if text.get_text() and text.get_visible()]
+    boxes = [text.get_window_extent(renderer.get_renderer()) for text in texts]
+    for text, box in zip(texts, boxes, strict=True):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
+    places = np.array([box.expanded(0.98, 0.98).extents for box in boxes])
+    low, high = places[:, :2], places[:, 2:]
+    meet = np.triu(np.all((low[:, None] <= high) & (low <= high[:, None]), axis=2), 1)
+    assert not meet.any(), [(texts[one], texts[other]) for one, other in np.argwhere(meet)]
+    return len(texts)
+
+
+def _undrawn_ticks(axes: Axes) -> list[Text]:
+    """Labels of ticks outside the axis."""
+    (left, right), (low, high) = axes.get_xlim(), sorted(axes.get_ylim())
+    beside = [text for text in axes.get_xticklabels() if not left <= text.get_position()[0] <= right]
+    return beside + [text for text in axes.get_yticklabels() if not low <= text.get_position()[1] <= high]
 
 
 def words(figure: Figure) -> str:

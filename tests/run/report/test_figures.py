@@ -10,12 +10,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
+from tests.run.report.drawing import assert_words_apart, instead_of_files
 from vlga_jax.run.history import HistoryRow
-from vlga_jax.run.report import canvas
 from vlga_jax.run.report.figures import write_figures
 
 NAMES = ["average_fitness.svg", "average_fitness.png", "best_fitness.svg", "best_fitness.png"]
@@ -49,13 +47,7 @@ SMALL = [
 
 def drawn(rows: list[HistoryRow], directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """The figures themselves, by name."""
-    kept: dict[str, Figure] = {}
-
-    def keep(figure: Figure, directory: Path, name: str) -> list[Path]:
-        kept[name] = figure
-        return []
-
-    monkeypatch.setattr(canvas, "write", keep)
+    kept = instead_of_files(monkeypatch)
     write_figures(rows, directory)
     return kept
 
@@ -111,26 +103,7 @@ def test_write_figures_any_size_no_words_leave_the_page_or_overlap(
         for row in history(num_phases, num_generations, 3)
     ]
     figure = drawn(rows, tmp_path, monkeypatch)["average_fitness"]
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    (axes,) = figure.axes
-    bottom, top = axes.get_ylim()
-    boxes = []
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        # ticks that lie outside the axis are not drawn
-        if not (text.get_text() and text.get_visible()) or (
-            text in axes.get_yticklabels() and not bottom <= text.get_position()[1] <= top
-        ):
-            continue
-        box = text.get_window_extent(canvas.get_renderer())
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
-        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text
-        boxes.append((text, box.expanded(0.98, 0.98)))
-    assert len(boxes) > num_phases + 5
-    for index, (text, box) in enumerate(boxes):
-        for other, other_box in boxes[:index]:
-            assert not box.overlaps(other_box), (text, other)
+    assert assert_words_apart(figure) > num_phases + 5
 
 
 def test_write_figures_all_failed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

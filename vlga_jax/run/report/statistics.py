@@ -138,11 +138,13 @@ def band(curves: Float[np.ndarray, "seeds grid"]) -> Band:
 
 
 def _median_interval(ordered: Float[np.ndarray, "seeds places"]) -> Float[np.ndarray, "2 places"]:
-    """A resample's median stands between two ranks of the sample, which are drawn once for all places."""
+    """A resample's median stands between two ranks of the sample: few pairs of them, drawn once for all places."""
     n = len(ordered)
     ranks = np.sort(np.random.default_rng(0).integers(n, size=(NUM_RESAMPLES, n)), axis=1)
-    medians = (ordered[ranks[:, (n - 1) // 2]] + ordered[ranks[:, n // 2]]) / 2
-    return np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    pairs, counts = np.unique(ranks[:, [(n - 1) // 2, n // 2]], axis=0, return_counts=True)
+    medians = (ordered[pairs[:, 0]] + ordered[pairs[:, 1]]) / 2
+    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    return np.quantile(medians, ends, axis=0, weights=counts, method="inverted_cdf")
 
 
 def paired(reference: Mapping[int, float], other: Mapping[int, float]) -> Difference:
