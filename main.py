@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 try:
+    from vlga_jax import backend
     from vlga_jax import config as configuration
     from vlga_jax.checks import InputError
 except ModuleNotFoundError as missing:
@@ -37,7 +38,7 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], Any]:
             remedy = f"has the groups of a {name}; run `python -m vlga_jax.{group}` with it"
             raise InputError("config", ", ".join(values), remedy)
     config = parse_config(values)
-    configuration.configure_backend(config)
+    backend.configure_backend(config)
     return functools.partial(run, config)
 
 

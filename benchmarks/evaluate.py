@@ -26,8 +26,8 @@ from benchmarks.flops import training_flops  # noqa: E402
 from benchmarks.images import choose_images  # noqa: E402
 from benchmarks.machine import machine, versions  # noqa: E402
 from benchmarks.workloads import WORKLOADS, complete, read_phases  # noqa: E402
+from vlga_jax.backend import configure_backend, imports_kept  # noqa: E402
 from vlga_jax.checks import output_file  # noqa: E402
-from vlga_jax.config import configure_backend, imports_kept  # noqa: E402
 
 
 def _flags() -> flags.FlagValues:

@@ -1,9 +1,13 @@
 """A strategy that proposes exactly the individuals of a list: one generation a phase."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from benchmarks.workloads import Phases
+from vlga_jax.checks import InputError
 from vlga_jax.evolution.strategy import Champion, Place, Proposal, fitter
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.genome.space import SearchSpace
@@ -30,7 +34,8 @@ class Given:
 
     def __init__(self, space: SearchSpace, phases: Phases):
         self._phases = [
-            [space.to_indices(genes, block) for genes in individuals] for block, individuals in enumerate(phases)
+            [_row(space, genes, phase, individual) for individual, genes in enumerate(individuals)]
+            for phase, individuals in enumerate(phases)
         ]
 
     def init(self, key: PRNGKeyArray) -> State:
@@ -65,3 +70,11 @@ class Given:
 
     def winner(self, state: State) -> Champion:
         return state.champions[-1]
+
+
+def _row(space: SearchSpace, genes: Mapping[str, Any], phase: int, individual: int) -> np.ndarray:
+    try:
+        return space.to_indices(genes, phase)
+    except InputError as error:
+        gene = error.field.removeprefix("chromosome.")
+        raise InputError(f"--chromosomes[{phase}][{individual}].{gene}", error.value, error.remedy) from error

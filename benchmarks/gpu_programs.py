@@ -31,8 +31,8 @@ from benchmarks.command_line import run_command
 from benchmarks.machine import machine, versions
 from benchmarks.workloads import WORKLOADS, complete, draw
 from experiments import cifar10
+from vlga_jax.backend import configure_backend
 from vlga_jax.checks import InputError, output_file
-from vlga_jax.config import configure_backend
 from vlga_jax.genome.chromosome import from_values
 from vlga_jax.genome.space import make_search_space
 from vlga_jax.network.decode import decode

@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
     config.final.weight_decay = 1e-2  # decoupled, of kernels; times the learning rate each step
     config.final.label_smoothing = 0.1
     config.final.flip = True  # mirror colour images left to right
-    config.final.crop_padding = 4  # pixels around colour images to crop from, 0 is no cropping
+    config.final.crop_padding = 4  # pixels around colour images to crop from, 64 at most, 0 is no cropping
     config.final.cutout = 0  # pixels, side of a square made grey in each colour image; 0 is none
     config.final.ema_decay = 0.0  # of an average over all steps that becomes the network, as in 0.999; 0 is none
     config.final.clip_norm = 0.0  # of all gradients together; larger ones are scaled down to it, 0 is never

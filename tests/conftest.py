@@ -48,7 +48,7 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache_home(shared_dir: Path) -> Iterator[Path]:
     """The user's cache directory for the session: JAX keeps its programs there, so equal ones are compiled once."""
     from experiments import default
-    from vlga_jax import config as configuration
+    from vlga_jax import backend
     from vlga_jax.run.laboratory import parse_config
 
     home = shared_dir / "cache_home"
@@ -56,7 +56,7 @@ def cache_home(shared_dir: Path) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(home))
         patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
         patch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-        configuration.configure_backend(parse_config(default.get_config().to_dict()))
+        backend.configure_backend(parse_config(default.get_config().to_dict()))
         compilation_cache.reset_cache()
         yield home
     jax.config.update("jax_compilation_cache_dir", None)

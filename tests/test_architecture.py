@@ -20,6 +20,7 @@ WINGS = (
     "training",
     "fitness",
     "run",
+    "backend",
     "config",
     "compare",
     "ranking",

@@ -1,6 +1,7 @@
 """From the command line to values: every experiment, every override the README promises, every way to write a flag."""
 
 import ast
+import errno
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from experiments import default
 from vlga_jax.checks import InputError
-from vlga_jax.config import help_text, read_command_line
+from vlga_jax.config import help_text, read_command_line, run_program
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,3 +251,19 @@ def test_read_command_line_of_a_misspelt_field_suggests_the_right_one() -> None:
 def test_help_text_names_both_flags_and_the_default_experiment() -> None:
     text = help_text(DEFAULT)
     assert "--config:" in text and "--workdir:" in text and "experiments/default.py" in "".join(text.split())
+
+
+def test_run_program_on_a_full_disk_is_one_line_that_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def on_a_full_disk(error: OSError) -> int:
+        def run(workdir: Path) -> None:
+            raise RuntimeError("a checkpoint was not written") from error
+
+        return run_program(["main.py", f"--workdir={tmp_path}"], None, DEFAULT, lambda values: run)
+
+    assert on_a_full_disk(OSError(errno.ENOSPC, "No space left on device")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: workdir='{tmp_path}': no space is left") and f"--workdir={tmp_path}: it" in line
+    with pytest.raises(RuntimeError, match="not written"):
+        on_a_full_disk(OSError(errno.EACCES, "Permission denied"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import main
-from vlga_jax import config as configuration
+from vlga_jax import backend
 from vlga_jax.checks import InputError
 from vlga_jax.run import pipeline
 from vlga_jax.run.laboratory import RunConfig
@@ -23,7 +23,7 @@ def refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
-    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)  # of the whole test session
+    monkeypatch.setattr(backend, "configure_backend", lambda config: None)  # of the whole test session
 
     def run(*arguments: str) -> str:
         assert main.main(["main.py", "--workdir=run", *arguments]) == 2
@@ -123,7 +123,7 @@ def test_main_that_fails_before_the_search_leaves_only_the_directory_that_was_na
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)  # of the whole test session
+    monkeypatch.setattr(backend, "configure_backend", lambda config: None)  # of the whole test session
     experiment = f"--config={ROOT / 'experiments' / 'cifar10.py'}"
     assert main.main(["main.py", experiment, "--config.data.dir=nowhere", *workdir]) == 2
     assert "is not prepared in nowhere" in capsys.readouterr().err
@@ -139,7 +139,7 @@ def test_main_that_fails_in_the_search_keeps_its_directory(tmp_path: Path, monke
         raise InputError("search", "phase 1", "no network could be trained")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
+    monkeypatch.setattr(backend, "configure_backend", lambda config: None)
     monkeypatch.setattr(pipeline, "run", fails)
     assert main.main(["main.py"]) == 2
     (directory,) = Path("runs").iterdir()
@@ -267,7 +267,7 @@ def test_main_of_good_input_says_where_it_runs_and_returns_0(
 ) -> None:
     runs: list[tuple[RunConfig, Path]] = []
     monkeypatch.setattr(pipeline, "run", lambda config, workdir: runs.append((config, workdir)))
-    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
+    monkeypatch.setattr(backend, "configure_backend", lambda config: None)
     monkeypatch.chdir(tmp_path)
     assert main.main(["main.py", "--config.seed=3", "--workdir=here"]) == 0
     assert main.main(["main.py"]) == 0
@@ -284,7 +284,7 @@ def test_main_of_an_interrupted_run_says_how_to_continue(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "run", interrupt)
-    monkeypatch.setattr(configuration, "configure_backend", lambda config: None)
+    monkeypatch.setattr(backend, "configure_backend", lambda config: None)
     assert main.main(["main.py", "--workdir=here"]) == 130
     assert capsys.readouterr().err.splitlines() == ["interrupted; to continue, repeat the command with --workdir=here"]
 
@@ -295,6 +295,6 @@ def test_main_interrupted_before_there_is_a_run_names_no_directory(
     def interrupt(config: RunConfig) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(configuration, "configure_backend", interrupt)
+    monkeypatch.setattr(backend, "configure_backend", interrupt)
     assert main.main(["main.py"]) == 130
     assert capsys.readouterr().err.splitlines() == ["interrupted"]

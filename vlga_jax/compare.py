@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vlga_jax import backend
 from vlga_jax import config as configuration
 
 _DEFAULT = Path("experiments") / "compare_digits.py"
@@ -34,7 +35,7 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], None]:
     from vlga_jax.run.comparing import compare, parse_comparison  # imports JAX, which takes seconds
 
     comparison = parse_comparison(values)
-    configuration.configure_backend(comparison.run_config(comparison.first, 0))
+    backend.configure_backend(comparison.run_config(comparison.first, 0))
 
     def run(workdir: Path) -> None:
         compare(comparison, workdir)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vlga_jax import backend
 from vlga_jax import config as configuration
 
 _DEFAULT = Path("experiments") / "ranking_cifar10.py"
@@ -27,7 +28,7 @@ def _prepare(values: dict[str, Any]) -> Callable[[Path], None]:
     from vlga_jax.run.ranking import parse_ranking, rank  # imports JAX, which takes seconds
 
     ranking = parse_ranking(values)
-    configuration.configure_backend(ranking.run_config(0))
+    backend.configure_backend(ranking.run_config(0))
 
     def run(workdir: Path) -> None:
         rank(ranking, workdir)

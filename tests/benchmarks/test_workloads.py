@@ -51,6 +51,13 @@ def test_complete_fills_in_genes_that_mean_nothing_where_they_stand(space: Searc
     assert to_values(space, asked.chromosome)[0]["b_channels"] == 32
 
 
+def test_given_a_wrong_gene_says_where_in_the_file_it_stands(space: SearchSpace) -> None:
+    phases = complete(draw(DEEP, space, seed=0), space)[:2]
+    phases[1][2]["a_channels"] = 9
+    with pytest.raises(InputError, match=r"^--chromosomes\[1\]\[2\]\.a_channels=9: must be one of"):
+        Given(space, phases)
+
+
 def test_given_inherits_the_best_of_each_phase(space: SearchSpace) -> None:
     phases = complete(draw(DEEP, space, seed=0), space)[:3]
     strategy = Given(space, phases)

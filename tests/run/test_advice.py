@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from vlga_jax.checks import InputError
 from vlga_jax.evolution.strategy import Place, Proposal
 from vlga_jax.genome.chromosome import Chromosome
 from vlga_jax.run import pipeline
-from vlga_jax.run.advice import advice, few_steps, few_validation_images, share_within_limits, tight_limits
+from vlga_jax.run.advice import (
+    advice,
+    few_steps,
+    few_validation_images,
+    share_within_limits,
+    tight_limits,
+    what_to_change,
+)
 from vlga_jax.run.laboratory import Laboratory, parse_config
 
 
@@ -120,3 +128,30 @@ def test_a_run_prints_it_before_it_fails(make_config: Any, tmp_path: Any, capsys
     with pytest.raises(InputError, match="no network could be trained"):
         pipeline.run(config, tmp_path)
     assert "begins with at 8x8 pixels are within fitness.max_parameters=10; raise them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("status", "field", "words"),
+    [
+        ("diverged", "learning_rate", "smaller"),
+        ("out_of_time", "max_seconds", "more"),
+        ("out_of_memory", "batch_size", "smaller"),
+        ("not_compiled", "deterministic", "cuDNN"),
+        ("too_many_parameters", "max_parameters", "raise it"),
+        ("too_many_block_flops", "max_block_flops", "raise it"),
+    ],
+)
+def test_what_to_change_names_a_field_for_whatever_became_of_all_networks(
+    status: str, field: str, words: str, make_config: Any
+) -> None:
+    named, remedy = what_to_change(paper_laboratory(make_config()), status)
+    assert named == field and words in remedy
+    assert hasattr(make_config().fitness, field)
+
+
+def test_a_run_of_nothing_but_trainings_that_diverge_blames_their_learning_rate(
+    make_config: Any, tmp_path: Path
+) -> None:
+    config = make_config({"fitness.learning_rate": 1e30, "search.num_generations": 1, "search.population_size": 2})
+    with pytest.raises(InputError, match=r"^config\.fitness\.learning_rate=1e\+30: no network .* give a smaller one$"):
+        pipeline.run(config, tmp_path)

@@ -208,7 +208,7 @@ def test_parse_comparison_of_every_experiment_accepts_it(name: str) -> None:
         ("compare.only", ("vlga",), r"config\.compare\.only=\('vlga',\): must hold random_search, which .*reference"),
         ("compare.budget_epochs", 0, r"config\.compare\.budget_epochs=0: give either"),
         ("compare.num_seeds", 0, r"config\.compare\.num_seeds=0"),
-        ("compare.first_seed", 2**32 - 1, r"config\.compare\.first_seed=4294967296: must be at least 0 and at most"),
+        ("compare.first_seed", 2**32 - 1, r"config\.compare\.num_seeds=2: from first_seed=4294967295 on there are 1;"),
         ("compare.budget_epochs", 1, r"config\.compare\.budget_epochs=1: must be at least 2"),
         ("strategies.vlga.search.num_elites", -1, r"config\.strategies\.vlga\.search\.num_elites=-1"),
         ("strategies.vlga.final", {"epochs": 0}, r"config\.strategies\.vlga\.final\.epochs=0"),

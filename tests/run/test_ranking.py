@@ -142,8 +142,12 @@ def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
     tmp_path: Path, trainings: dict[str, int]
 ) -> None:
     config = tiny()
-    config.base.search.population_size = 2
-    with pytest.raises(InputError, match="no phase has 3 networks with a fitness"):
+    config.base.search.num_phases = 1
+    space = config.base.space
+    space.channels, space.kernels, space.activations = (4,), (1,), ("relu",)
+    space.batch_norm, space.include_pool, space.pool_types = (True,), (False, True), ("max",)
+    told = r"^config\.base\.search\.population_size=3: no phase of the search of seed 3 has 3 networks with a fitness"
+    with pytest.raises(InputError, match=told):
         rank(parse_ranking(config.to_dict()), tmp_path)
     assert trainings["begun"] == 0
 
@@ -157,6 +161,12 @@ def test_rank_of_phases_of_two_networks_says_so_before_final_trainings(
         ("base.stopping.rungs", (1,), "config.base.stopping.rungs=(1,): must be () in a ranking"),
         ("base.search.fine_tuning_rate", 0.5, "config.base.search.fine_tuning_rate=0.5: must be 0.0 in a ranking"),
         ("ranking.num_seeds", 0, "config.ranking.num_seeds=0: must be at least 1"),
+        (
+            "ranking.num_seeds",
+            2**32 + 1,
+            "config.ranking.num_seeds=4294967297: from first_seed=3 on there are",
+        ),
+        ("base.search.population_size", 2, "config.base.search.population_size=2: a phase needs 3 networks"),
         ("ranking.first_seed", 2**32, "config.ranking.first_seed=4294967296: must be at least 0 and at most"),
         ("base.fitness.epochs", 0, "config.base.fitness.epochs=0: must be at least 1"),
     ],

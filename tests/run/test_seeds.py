@@ -3,7 +3,7 @@
 import pytest
 
 from vlga_jax.checks import InputError
-from vlga_jax.run.seeds import Names
+from vlga_jax.run.seeds import Names, SeedsConfig
 
 OF_RANKING = Names("ranking")
 OF_A_STRATEGY = Names("compare", "aging", {"final": {"epochs": 3}, "search": {"strategy": "aging"}})
@@ -46,3 +46,10 @@ def test_in_errors_leaves_the_programs_own_fields(field: str) -> None:
 def test_in_errors_of_a_group_that_no_search_has_names_base() -> None:
     with pytest.raises(InputError, match=r"^config\.base\.typo=1: "), OF_A_STRATEGY.in_errors():
         raise InputError("config.typo", 1, "unknown field")
+
+
+def test_require_room_blames_the_number_of_seeds() -> None:
+    SeedsConfig(num_seeds=2, first_seed=2**32 - 2).require_room("compare")
+    told = r"^config\.ranking\.num_seeds=3: from first_seed=4294967294 on there are 2; give at most that$"
+    with pytest.raises(InputError, match=told):
+        SeedsConfig(num_seeds=3, first_seed=2**32 - 2).require_room("ranking")

@@ -177,6 +177,13 @@ def test_make_listener_progress_chooses_the_display(
     assert added == chosen
 
 
+def test_make_listener_whose_output_is_closed_prints_plain_lines_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as `>&-` leaves it
+    make_listener(config(progress="auto"), workdir=tmp_path).message(text="nobody reads this")
+
+
 def test_make_listener_wandb_disabled_imports_and_leaves_nothing(tmp_path: Path) -> None:
     program = f"""
 import sys

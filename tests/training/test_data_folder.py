@@ -1,5 +1,6 @@
 """A folder of image files, one folder a class."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,14 @@ def remove(directory: Path) -> None:
         path.unlink()
 
 
+def keep(pets: Path, count: int) -> None:
+    """Leaves so many of each class."""
+    shutil.rmtree(pets / "dog" / "puppies")
+    for name in ("cat", "dog"):
+        for path in sorted((pets / name).glob("*.png"))[count:]:
+            path.unlink()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -161,6 +170,11 @@ def remove(directory: Path) -> None:
         (lambda pets: remove(pets / "cat"), r"class cat has no image.*\.jpg"),
         (lambda pets: save(pets / "fish" / "a.gif", 0, size=(7, 7)), r"(6x5 pixels and .* 7x7|7x7 pixels and .* 6x5);"),
         (lambda pets: [(pets / name).rename(pets.parent / name) for name in ("cat", "dog")], "has no folders"),
+        (lambda pets: keep(pets, 1), r"^config\.data\.dir=.* has one image of each class; give three or more"),
+        (
+            lambda pets: keep(pets, 2),
+            r"^config\.data\.dir=.*: 2 training examples are too few for 2 classes; give more",
+        ),
         (lambda pets: [path.rename(pets.parent / path.name) for path in pets.iterdir()] and pets.rmdir(), "directory"),
     ],
 )

@@ -25,6 +25,7 @@ from tests.training.fitting import (
 from tests.trees import assert_same_bits
 from vlga_jax.network.initialise import initialise
 from vlga_jax.training.examples import Examples
+from vlga_jax.training.failure import TrainingFailure
 from vlga_jax.training.fit import count_correct, run_epochs
 from vlga_jax.training.programs import Plan, Programs
 from vlga_jax.training.step import TrainState
@@ -65,6 +66,14 @@ def test_count_correct_counts_those_of_the_average_where_one_is_kept() -> None:
     assert count_correct(programs, state, examples) == 2  # says 0, and its average, which starts as it is, too
     assert count_correct(programs, state._replace(average=other.average), examples) == 1
     assert count_correct(programs, state._replace(params=other.params), examples) == 2
+
+
+def test_count_correct_of_finite_weights_whose_answers_are_not_is_a_failure() -> None:
+    plan = pixel_plan(num_classes=2, num_train=5)
+    state = pixel_state(plan, [3e38, 0.0], [0.0, 0.0])
+    with pytest.raises(TrainingFailure, match="diverged: the network's answers are not finite"):
+        count_correct(programs_of(plan), state, pixels([1.0, 2.0, 3.0], np.array([0, 0, 1])))
+    assert count_correct(programs_of(plan), state, pixels([1.0, 0.5, 0.1], np.array([0, 0, 1]))) == 2
 
 
 def test_run_epochs_on_the_device_in_one_program_agrees_with_steps_driven_from_the_host(

@@ -137,8 +137,9 @@ def test_make_optimizer_with_a_constant_rate_warms_up_to_it(warmup_epochs: float
     np.testing.assert_allclose(rates(recipe, len(expected)), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_make_optimizer_with_warmup_as_long_as_the_training_still_has_finite_rates() -> None:
-    recipe = dataclasses.replace(RECIPE, schedule="cosine", warmup_epochs=9.0, learning_rate=0.5)
+@pytest.mark.parametrize("warmup_epochs", [3.0, 9.0, 1e308])
+def test_make_optimizer_with_warmup_as_long_as_the_training_still_has_finite_rates(warmup_epochs: float) -> None:
+    recipe = dataclasses.replace(RECIPE, schedule="cosine", warmup_epochs=warmup_epochs, learning_rate=0.5)
     np.testing.assert_allclose(rates(recipe, 12), np.arange(12) * 0.5 / 12, rtol=1e-4, atol=1e-6)
 
 

@@ -19,7 +19,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from vlga_jax.checks import InputError
+from vlga_jax.checks import InputError, no_space_left
 from vlga_jax.fitness.evaluation import Evaluation, Request, canonical_json, request_from_json
 from vlga_jax.fitness.status import DIVERGED, OK
 
@@ -156,6 +156,8 @@ def _open(path: Path, field: str, *, read_only: bool) -> sqlite3.Connection:
                 database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             database.execute("SELECT digest, environment FROM evaluations LIMIT 1")
         except sqlite3.Error as error:
+            if no_space_left(error):
+                raise
             remedy = f"is no ledger that can be used ({error}); give another path"
             raise InputError(field, str(path), remedy) from error
         on_error.pop_all()

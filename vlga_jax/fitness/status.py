@@ -9,6 +9,11 @@ def too_many(cost: str) -> str:
     return _REJECTED + cost
 
 
+def rejecting_limit(status: str) -> str:
+    """Returns the field of the limit that a rejection's status names: max_flops for too_many_flops."""
+    return f"max_{status.removeprefix(_REJECTED)}"
+
+
 def is_rejection(status: str) -> bool:
     """Whether a network with this status was not even begun, because of a limit."""
     return status.startswith(_REJECTED)

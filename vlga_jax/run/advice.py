@@ -5,7 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
+from vlga_jax.fitness.status import DIVERGED, is_rejection, rejecting_limit
 from vlga_jax.run.laboratory import Laboratory
+from vlga_jax.training.failure import NOT_COMPILED
 from vlga_jax.training.step import steps_per_epoch
 
 _NUM_SEARCHES = 20  # whose first networks are looked at
@@ -13,6 +15,12 @@ _ENOUGH_NETWORKS = 0.25  # of them
 _ENOUGH_IMAGES = 100
 _ENOUGH_STEPS = {"fitness": 50, "stopping": 20, "final": 200}
 _LIMITS = ("max_parameters", "max_flops", "max_block_flops")
+_CHANGES = {
+    DIVERGED: ("learning_rate", "give a smaller one"),
+    "out_of_time": ("max_seconds", "give more, or 0 for no limit"),
+    "out_of_memory": ("batch_size", "give a smaller one, or limits on what a network costs"),
+    NOT_COMPILED: ("deterministic", "cuDNN may be too old, or be missing a library; or give false"),
+}
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
 
@@ -58,6 +66,18 @@ def few_steps(lab: Laboratory) -> str:
     if not few:
         return ""
     return f"few training steps: {', '.join(few)}; if accuracies stay low give more epochs, or a smaller batch_size"
+
+
+def what_to_change(lab: Laboratory, status: str) -> tuple[str, str]:
+    """Returns a field of `fitness`, and what to do about it, where all networks have come to nothing.
+
+    Args:
+      lab: of the search.
+      status: what became of most of them.
+    """
+    if is_rejection(status):
+        return rejecting_limit(status), tight_limits(lab) or "raise it, or narrow the choices of config.space"
+    return _CHANGES[status]
 
 
 def share_within_limits(lab: Laboratory) -> float:

@@ -114,6 +114,7 @@ def parse_comparison(values: Mapping[str, Any]) -> Comparison:
                 remedy = f"run `python {other}; {remedy}"
             raise InputError(f"config.{group}", None, f"is missing; {remedy}")
     compared, every = parse(CompareConfig, values["compare"], "config.compare"), values["strategies"]
+    compared.require_room("compare")
     for field, names in (
         ("only", compared.only),
         ("reference", (compared.reference,)),

@@ -60,7 +60,7 @@ class FinalConfig:
     weight_decay: float = knob(at_least=0)
     label_smoothing: float = knob(at_least=0, at_most=0.99)
     flip: bool = knob()
-    crop_padding: int = knob(at_least=0)
+    crop_padding: int = knob(at_least=0, at_most=64)
     cutout: int = knob(at_least=0)
     ema_decay: float = knob(at_least=0, at_most=0.99999)
     clip_norm: float = knob(at_least=0)

@@ -22,7 +22,7 @@ from vlga_jax.genome.chromosome import to_values
 from vlga_jax.genome.space import SearchSpace
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters
 from vlga_jax.run import export, laboratory, workdir
-from vlga_jax.run.advice import advice, tight_limits
+from vlga_jax.run.advice import advice, what_to_change
 from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
@@ -71,12 +71,7 @@ def _run(
         _tell_of_other_environments(lab.ledger, config, listener)
         for line in advice(lab):
             listener.message(text=line)
-        try:
-            found = search(lab, directory, listener)
-        except NothingTrained as error:
-            if tight := tight_limits(lab):
-                raise InputError(error.field, error.value, f"{error.remedy}; {tight}") from error
-            raise
+        found = search(lab, directory, listener)
         searched = time.perf_counter()
         lab.executor.release()
         _draw(found, directory, listener)
@@ -104,9 +99,18 @@ def _draw(found: SearchResult, directory: Path, listener: Listener) -> None:
 
 
 def search(lab: Laboratory, directory: Path, listener: Listener) -> SearchResult:
-    """Returns what the search of a laboratory's configuration found; the history goes into the directory."""
+    """Returns what the search of a laboratory's configuration found; the history goes into the directory.
+
+    Raises:
+      InputError: no network of the first phase could be trained, or the budget is too small for one.
+    """
     strategy = lab.config.search.make(lab.space)
-    return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
+    try:
+        return lab.search(strategy, listener, directory / "history.csv").run(lab.config.seed)
+    except NothingTrained as error:
+        field, remedy = what_to_change(lab, error.status)
+        value = getattr(lab.config.fitness, field)
+        raise InputError(f"config.fitness.{field}", value, f"{error.remedy}; {remedy}") from error
 
 
 def finish(

@@ -68,12 +68,17 @@ def parse_ranking(values: Mapping[str, Any]) -> Ranking:
         if not isinstance(values.get(group), Mapping):
             raise InputError(f"config.{group}", None, "is missing; experiments/ranking_cifar10.py shows a ranking")
     ranking = Ranking(parse(SeedsConfig, values["ranking"], "config.ranking"), values["base"])
-    config = dataclasses.asdict(ranking.run_config(ranking.ranking.seeds[-1]))
+    ranking.ranking.require_room("ranking")
+    checked = ranking.run_config(ranking.ranking.first_seed)
+    config = dataclasses.asdict(checked)
     for name, wanted in _WANTED.items():
         group, _, field = name.partition(".")
         if config[group][field] != wanted:
             remedy = f"must be {wanted!r} in a ranking, so that all networks of a phase compare"
             raise InputError(f"config.base.{name}", config[group][field], remedy)
+    if checked.search.population_size * checked.search.planned_generations < LEAST:
+        remedy = f"a phase needs {LEAST} networks to be ranked, so at least that many individuals; give more"
+        raise InputError("config.base.search.population_size", checked.search.population_size, remedy)
     return ranking
 
 
@@ -122,8 +127,9 @@ def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[Ranke
             met.setdefault(row.network, row)
     phases = [row.phase for row in met.values()]
     if max(map(phases.count, phases)) < LEAST:
-        remedy = f"no phase has {LEAST} networks with a fitness; raise search.population_size, or limits of fitness"
-        raise InputError("config.base.search", f"seed {lab.config.seed}", remedy)
+        few = f"no phase of the search of seed {lab.config.seed} has {LEAST} networks with a fitness"
+        remedy = f"{few}; give more, or wider limits of fitness"
+        raise InputError("config.base.search.population_size", lab.config.search.population_size, remedy)
     print(f"seed {lab.config.seed}: searched, {len(met)} networks have a fitness and are trained whole", flush=True)
     lab.executor.forget_features()  # whole networks need their room
     whole = _fitness_of_whole(lab, [found.requests[digest] for digest in met])

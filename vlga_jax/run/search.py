@@ -3,6 +3,7 @@ replaying: there is no second code path."""
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ from vlga_jax.run.tracking import Listener
 
 
 class NothingTrained(InputError):
-    """No network of the first phase could be trained; the remedy tells the reasons."""
+    """No network of the first phase could be trained: the remedy tells the reasons, `status` is the most frequent."""
+
+    def __init__(self, status: str, reasons: str):
+        self.status = status
+        super().__init__("search", "phase 1", f"no network could be trained: {reasons}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,5 +225,5 @@ class Search:
             return
         reasons = "; ".join(sorted({outcome.evaluation.reason for outcome in failed})[:3])
         if phase == 0:
-            raise NothingTrained("search", "phase 1", f"no network could be trained: {reasons}")
+            raise NothingTrained(Counter(outcome.status for outcome in failed).most_common(1)[0][0], reasons)
         self._listener.message(text=f"the search ends: no network of phase {phase + 1} could be trained: {reasons}")

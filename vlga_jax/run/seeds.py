@@ -9,6 +9,7 @@ from typing import Any
 from vlga_jax.checks import InputError, knob
 from vlga_jax.run.laboratory import RunConfig
 
+_NUM_SEEDS = 2**32
 _GROUPS = "|".join(field.name for field in dataclasses.fields(RunConfig))
 _IN_TEXT = re.compile(rf"(?<![\w./])config\.(?P<group>{_GROUPS})\b(?:\.(?P<field>\w+))?")
 _FIELD = re.compile(r"^config\.(?!(?:base|compare|ranking|strategies)\b)(?P<group>\w+)(?:\.(?P<field>\w+))?$")
@@ -24,7 +25,13 @@ class SeedsConfig:
     """
 
     num_seeds: int = knob(at_least=1)
-    first_seed: int = knob(at_least=0, at_most=2**32 - 1)
+    first_seed: int = knob(at_least=0, at_most=_NUM_SEEDS - 1)
+
+    def require_room(self, program: str) -> None:
+        """Raises `InputError` if the last seed would be no seed any more; `program` is the group of these fields."""
+        if self.first_seed + self.num_seeds > _NUM_SEEDS:
+            remedy = f"from first_seed={self.first_seed} on there are {_NUM_SEEDS - self.first_seed}; give at most that"
+            raise InputError(f"config.{program}.num_seeds", self.num_seeds, remedy)
 
     @property
     def seeds(self) -> range:

@@ -232,7 +232,8 @@ def make_listener(config: TrackingConfig, *, workdir: Path) -> Listener:
     fan_out = FanOut()
     progress = config.progress
     if progress == "auto":
-        progress = "rich" if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+        watched = sys.stdout is not None and sys.stdout.isatty()  # None where the caller closed it
+        progress = "rich" if watched and os.environ.get("TERM") != "dumb" else "plain"
     if progress == "rich":
         from vlga_jax.run.rich_progress import RichProgress
 

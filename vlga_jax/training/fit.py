@@ -90,12 +90,18 @@ def _copied_to_device(leaf: np.ndarray | Array) -> Array:
 
 
 def count_correct(programs: Programs, state: TrainState, examples: Examples) -> int:
-    """Returns how many examples the network of `state` classifies rightly; of equal logits the first counts."""
+    """Returns how many examples the network of `state` classifies rightly; of equal logits the first counts.
+
+    Raises:
+      TrainingFailure: weights that are finite, but large, gave logits that are not.
+    """
     variables = learnt(state)
     params, batch_stats = jax.device_put((variables["params"], variables.get("batch_stats", {})))
-    logits = [programs.evaluate(params, batch_stats, batch).logits for _, batch in examples.batches()]
-    answers = np.concatenate([np.asarray(some).argmax(axis=1) for some in logits])[: len(examples)]
-    return int((answers == np.asarray(examples.labels)).sum())
+    each = [programs.evaluate(params, batch_stats, batch).logits for _, batch in examples.batches()]
+    logits = np.concatenate([np.asarray(some) for some in each])[: len(examples)]
+    if not np.isfinite(logits).all():
+        raise TrainingFailure("diverged", "the network's answers are not finite")
+    return int((logits.argmax(axis=1) == np.asarray(examples.labels)).sum())
 
 
 def require_finite(variables: Any) -> None:

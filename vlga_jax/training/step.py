@@ -124,7 +124,7 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
 def make_optimizer(recipe: Recipe, *, steps_per_epoch: int, num_frozen: int) -> optax.GradientTransformation:
     """Returns the recipe's optimizer, with zero updates for the leading `num_frozen` blocks."""
     total = recipe.epochs * steps_per_epoch
-    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total)
+    warmup = round(min(recipe.warmup_epochs, recipe.epochs) * steps_per_epoch)
     rate: optax.Schedule | float = recipe.learning_rate
     if recipe.schedule == "cosine":
         start = 0.0 if warmup else recipe.learning_rate

@@ -249,9 +249,9 @@ class LocalExecutor:
             finally:
                 started = time.perf_counter() - train_seconds  # waiting is no training
             with self._timed("training"), failures_of_the_network():
-                fitness = count_correct(programs, state, data.validation) / len(data.validation)
                 variables = _whole(request, plan, ancestor, learnt(state))
                 require_finite(variables)
+                fitness = count_correct(programs, state, data.validation) / len(data.validation)
         except TrainingFailure as error:
             seconds = {
                 "train_seconds": time.perf_counter() - started,

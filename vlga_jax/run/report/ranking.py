@@ -145,7 +145,8 @@ def _to_markdown(
     lines = [
         "# Does fitness rank networks as their final training does?",
         "",
-        f"{sum(sizes)} networks in {len(groups)} groups, each a phase of a search with {_span(sizes)} of them.",
+        f"{sum(sizes)} networks in {len(groups)} group{'s' * (len(groups) > 1)}, "
+        f"each a phase of a search with {_span(sizes)} of them.",
         "",
         "| ranked by | Kendall's tau | first, less the group's mean | best, less first |",
         "|---|---:|---:|---:|",

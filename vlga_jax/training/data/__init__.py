@@ -75,12 +75,15 @@ def load_training_data(config: DataConfig) -> TrainingData:
     examples = _read(config, "train")
     num_classes, num_examples = len(examples.class_names), len(examples.labels)
     if num_examples < 2 * num_classes:
-        remedy = f"{num_examples} examples are too few for {num_classes} classes; give at least {2 * num_classes}"
+        few = f"{num_examples} training examples are too few for {num_classes} classes"
+        if not config.num_train_examples:
+            raise config.unusable(f"{few}; give more images, at least two of each to train on")
+        remedy = f"{few}; give at least {2 * num_classes}"
         raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
     if len(only := np.unique(examples.labels)) == 1:
         all_alike = f"all {num_examples} examples are of class {examples.class_names[int(only[0])]}"
         if not config.num_train_examples:
-            raise InputError("config.data.dir", config.dir, f"{all_alike}; give examples of another class, too")
+            raise config.unusable(f"{all_alike}; give examples of another class, too")
         remedy = f"{all_alike}; the first are taken, so shuffle the set or ask for more"
         raise InputError("config.data.num_train_examples", config.num_train_examples, remedy)
     kept, held_out = stratified_indices(examples.labels, config.validation_fraction, config.split_seed)

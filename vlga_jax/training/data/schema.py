@@ -40,6 +40,11 @@ class DataConfig:
         """Returns `dir`, with ~ for the user's home."""
         return Path(self.dir).expanduser()
 
+    def unusable(self, remedy: str) -> InputError:
+        """Returns the error that blames the set as a whole, by its directory if it has one."""
+        field = "dir" if self.dir else "name"
+        return InputError(f"config.data.{field}", getattr(self, field), remedy)
+
     def num_examples(self, split: str, available: int) -> int:
         """Returns how many examples of a split to take.
 
@@ -51,7 +56,7 @@ class DataConfig:
           InputError: there are none, or more are wanted than there are.
         """
         if not available:
-            raise InputError("config.data.name", self.name, f"its {split} set has no examples; use another set")
+            raise self.unusable(f"its {split} set has no examples; give more images")
         wanted = self.num_train_examples if split == "train" else self.num_test_examples
         if wanted > available:
             remedy = f"the {split} set of {self.name} has {available} examples; give at most that, or 0 for all"

@@ -12,8 +12,8 @@ import jax
 import pytest
 
 from experiments import default
+from vlga_jax.backend import configure_backend, imports_kept
 from vlga_jax.checks import InputError
-from vlga_jax.config import configure_backend, imports_kept
 from vlga_jax.run.laboratory import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +61,7 @@ def test_configure_backend_makes_kernels_deterministic_and_leaves_autotuning_on(
     deterministic: bool, jaxlib: str, flags: list[str], updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setattr("vlga_jax.config.metadata.version", {"jaxlib": jaxlib}.__getitem__)
+    monkeypatch.setattr("vlga_jax.backend.metadata.version", {"jaxlib": jaxlib}.__getitem__)
     configure_backend(config_of(deterministic=deterministic))
     # What autotuning found is kept beside programs, and looked up whether kernels must be deterministic or not.
     assert updated.get("jax_persistent_cache_enable_xla_caches") == ("none" if deterministic else None)
@@ -84,7 +84,7 @@ def test_configure_backend_keeps_freed_memory_where_steps_are_taken_on_a_cpu(
 ) -> None:
     del updated
     calls: list[None] = []
-    monkeypatch.setattr("vlga_jax.config.may_have_gpu", lambda: gpu)
+    monkeypatch.setattr("vlga_jax.backend.may_have_gpu", lambda: gpu)
     monkeypatch.setattr("vlga_jax.training.memory.keep_freed_memory", lambda: calls.append(None))
     configure_backend(config_of(), keep_memory=wanted)
     assert len(calls) == kept
@@ -94,7 +94,7 @@ def test_configure_backend_removes_old_programs(
     updated: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("vlga_jax.config._CACHED_PROGRAM_BYTES", 1)
+    monkeypatch.setattr("vlga_jax.backend._CACHED_PROGRAM_BYTES", 1)
     configure_backend(config_of())
     programs = Path(updated["jax_compilation_cache_dir"])
     programs.mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_configure_backend_lets_training_not_wait_long_for_threads_that_compile(
 def test_the_collector_is_spared_what_importing_jax_makes(jax_first: bool) -> None:
     program = f"""
 import gc
-from vlga_jax.config import imports_kept
+from vlga_jax.backend import imports_kept
 
 if {jax_first}:
     import jax
