@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from vlga_jax.checks import InputError
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
-from vlga_jax.run.export import export, load
+from vlga_jax.run.export import export, is_whole, load
 
 BLOCK = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), ConvSpec(2, 1, False), True, 0.25)
 SPEC = NetworkSpec((5, 4, 2), 3, "elu", "average", (BLOCK, BLOCK))
@@ -225,3 +227,30 @@ def test_load_without_an_export_says_what_to_do(tmp_path: Path) -> None:
 def test_load_of_what_is_no_directory_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="workdir='.*nope': is no directory"):
         load(tmp_path / "nope")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("weights.npz", lambda content: content[: len(content) // 2]),
+        ("weights.npz", lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:]),
+        ("weights.npz", lambda content: b""),
+        ("weights.npz", lambda content: b"no archive"),
+        ("architecture.json", lambda content: content[: len(content) // 2]),
+        ("architecture.json", lambda content: b"[]"),
+        ("architecture.json", lambda content: b"{}"),
+    ],
+)
+def test_load_of_a_damaged_network_is_refused_in_one_line(
+    name: str, damage: Callable[[bytes], bytes], workdir: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    assert is_whole(copy / "best")
+    (copy / "best" / name).write_bytes(damage((copy / "best" / name).read_bytes()))
+    assert not is_whole(copy / "best")
+    with pytest.raises(InputError, match=r"copy': holds a network that cannot be read .* makes it anew$") as raised:
+        vlga_jax.load(copy)
+    assert "\n" not in str(raised.value)
+    (copy / "best" / "weights.npz").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        vlga_jax.load(copy)

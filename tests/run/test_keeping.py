@@ -66,6 +66,13 @@ def test_run_killed_between_two_renames_has_a_network_to_load_and_goes_on(
         assert not (copied / "final").exists()
 
 
+def test_run_whose_network_was_damaged_makes_it_anew(copied: Path, make_config: Any) -> None:
+    first = files_in(copied / "best")
+    (copied / "best" / "weights.npz").write_bytes(first["weights.npz"][:1000])
+    pipeline.run(make_config(), copied)
+    assert files_in(copied / "best") == first and not list(copied.glob("best.old*"))
+
+
 def test_run_leaves_alone_what_only_looks_like_a_network_that_was_kept(copied: Path, make_config: Any) -> None:
     mine = copied / "best.old-mine"
     shutil.copytree(copied / "best", mine)

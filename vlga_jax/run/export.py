@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from vlga_jax.shapes import Float, Int
 from vlga_jax.training.data.image_file import read_image
 from vlga_jax.training.inference import whole_batches
 from vlga_jax.training.step import scale_images
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 
 
 def export(
@@ -159,7 +162,7 @@ def load(workdir: str | Path) -> Predictor:
       workdir: of a finished run; it holds `best/`. Or that directory, or a copy of it.
 
     Raises:
-      InputError: there is no trained network.
+      InputError: there is no trained network, or it cannot be read.
     """
     if not Path(workdir).is_dir():
         raise InputError("workdir", str(workdir), "is no directory; give that of a finished run")
@@ -171,13 +174,32 @@ def load(workdir: str | Path) -> Predictor:
         directory = next((path for path in olds if path.exists()), directory)
     if not (directory / "architecture.json").is_file():
         raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
+    try:
+        return Predictor(*_read(directory))
+    except _UNREADABLE as error:
+        remedy = f"holds a network that cannot be read ({error}); its run, started again, makes it anew"
+        raise InputError("workdir", str(workdir), remedy) from error
+
+
+def is_whole(directory: Path) -> bool:
+    """Returns whether a directory holds a network, every byte of whose weights is what was written."""
+    try:
+        _read(directory)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _read(directory: Path) -> tuple[NetworkSpec, Variables, dict[str, Any]]:
+    """What `export` wrote; checksums are those of NumPy's archive."""
     about = json.loads((directory / "architecture.json").read_text())
     variables: Variables = {}
-    with np.load(directory / "weights.npz", allow_pickle=False) as arrays:
+    # Opened here, because NumPy does not close what turns out to be no archive.
+    with (directory / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         for name in arrays.files:
             node = variables
             *path, leaf = name.split("/")
             for step in path:
                 node = node.setdefault(step, {})
             node[leaf] = arrays[name]
-    return Predictor(from_json(about["network"]), variables, about)
+    return from_json(about["network"]), variables, about

@@ -192,7 +192,7 @@ def _test(predictor: export.Predictor, images: np.ndarray, labels: np.ndarray, *
 
 
 def _is_export_of(directory: Path, digest: str) -> bool:
-    return _final_of(directory) == digest and (directory / "weights.npz").is_file()
+    return _final_of(directory) == digest and export.is_whole(directory)
 
 
 def _final_of(directory: Path) -> str | None:
