@@ -270,6 +270,17 @@ def test_make_environment_after_a_failed_install_installs_again(make: Make, stub
 
 
 @needs_make
+def test_make_environment_without_a_newer_pip_installs_with_the_one_there_is(
+    make: Make, stub: Callable, tmp_path: Path
+) -> None:
+    offline = '*"--upgrade pip"*) echo "no newer pip" >&2; exit 1 ;;'
+    stub("python3", INSTALLER.replace('case "$*" in', f'case "$*" in\n  {offline}'))
+    done = make("environment")
+    assert done.returncode == 0 and "no newer pip" in done.stderr
+    assert installs(tmp_path) == ["requirements-cpu.txt"]
+
+
+@needs_make
 def test_make_clean_removes_only_the_environment(make: Make, stub: Callable, tmp_path: Path) -> None:
     stub("python3", INSTALLER)
     make("environment")

@@ -19,7 +19,7 @@ _CHANGES = {
     DIVERGED: ("learning_rate", "give a smaller one"),
     "out_of_time": ("max_seconds", "give more, or 0 for no limit"),
     "out_of_memory": ("batch_size", "give a smaller one, or limits on what a network costs"),
-    NOT_COMPILED: ("deterministic", "cuDNN may be too old, or be missing a library; or give false"),
+    NOT_COMPILED: ("deterministic", "cuDNN may be too old, or be missing a library; where this is true, false may do"),
 }
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
