@@ -48,6 +48,7 @@ class Ledger:
 
     Raises:
       InputError: a file is no ledger, or cannot be opened.
+      sqlite3.Error: no space is left for it.
     """
 
     def __init__(self, path: Path, environment: str, *, any_environment: bool = False, other: str = ""):
@@ -55,7 +56,7 @@ class Ledger:
         self._db = _open(path, "workdir", read_only=False)
         try:
             self._other = _open(Path(other), "config.fitness.ledger", read_only=True) if other else None
-        except InputError:
+        except (InputError, sqlite3.Error):
             self._db.close()
             raise
 

@@ -3,7 +3,7 @@ replaying: there is no second code path."""
 
 import dataclasses
 import math
-from collections import Counter
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,5 +225,5 @@ class Search:
             return
         reasons = "; ".join(sorted({outcome.evaluation.reason for outcome in failed})[:3])
         if phase == 0:
-            raise NothingTrained(Counter(outcome.status for outcome in failed).most_common(1)[0][0], reasons)
+            raise NothingTrained(statistics.mode(outcome.status for outcome in failed), reasons)
         self._listener.message(text=f"the search ends: no network of phase {phase + 1} could be trained: {reasons}")

@@ -59,7 +59,7 @@ def run_epochs(
       deadline: `time.perf_counter()` seconds after which training is given up.
 
     Raises:
-      TrainingFailure: a loss was not finite, memory ran out, or the deadline passed.
+      TrainingFailure: a loss or an answer was not finite, memory ran out, or the deadline passed.
     """
     key_order, key_step = stream(key, "order"), stream(key, "step")
     packing = plan.packing
