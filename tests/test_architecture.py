@@ -14,6 +14,7 @@ WINGS = (
     "keys",
     "processor",
     "user_cache",
+    "disk",
     "genome",
     "evolution",
     "network",

@@ -1,11 +1,8 @@
 """Checks of user input: every rule, and that each message is one line of field, value and remedy."""
 
-import contextlib
 import dataclasses
-import errno
 import math
 import os
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlga_jax.checks import InputError, knob, no_space_left, output_file, parse
+from vlga_jax.checks import InputError, knob, output_file, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,33 +230,3 @@ def test_output_file_where_nothing_may_be_written_is_named(monkeypatch: pytest.M
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path or mode != os.W_OK)
     with pytest.raises(InputError, match="^--json='.*out': cannot be written; name another"):
         output_file("--json", tmp_path / "out")
-
-
-def came_from(cause: BaseException) -> BaseException:
-    error = RuntimeError("a checkpoint was not written")
-    error.__cause__ = cause
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), True),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
-        (came_from(OSError(errno.ENOSPC, "No space left on device")), True),
-        (OSError(errno.EACCES, "Permission denied"), False),
-        (came_from(ValueError("no space left")), False),
-        (sqlite3.OperationalError("database or disk is full"), False),  # not SQLite's own, which has a code
-    ],
-)
-def test_no_space_left_looks_at_codes_and_at_what_an_error_came_from(error: BaseException, expected: bool) -> None:
-    assert no_space_left(error) == expected
-
-
-def test_no_space_left_knows_a_database_that_may_not_grow(tmp_path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(tmp_path / "full.sqlite")) as database:
-        database.execute("CREATE TABLE texts (text)")
-        database.execute("PRAGMA max_page_count = 2")
-        with pytest.raises(sqlite3.OperationalError) as raised:
-            database.execute("INSERT INTO texts VALUES (?)", ("x" * 100_000,))
-    assert no_space_left(raised.value)

@@ -5,10 +5,8 @@ mapping and raises `InputError`, one line that names the field, the value and th
 """
 
 import dataclasses
-import errno
 import math
 import os
-import sqlite3
 import sys
 import typing
 from collections.abc import Mapping
@@ -28,17 +26,6 @@ class InputError(ValueError):
     def __init__(self, field: str, value: object, remedy: str):
         self.field, self.value, self.remedy = field, value, remedy
         super().__init__(" ".join(f"{field}={value!r}: {remedy}".split()))
-
-
-def no_space_left(error: BaseException | None) -> bool:
-    """Returns whether an error, or one that it came from, says that a disk is full, or a user's share of it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def output_file(field: str, value: str | Path) -> Path:

@@ -18,7 +18,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from vlga_jax.backend import imports_kept
-from vlga_jax.checks import KINDS, InputError, no_space_left
+from vlga_jax.checks import KINDS, InputError
+from vlga_jax.disk import no_space_left
 
 _HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
@@ -79,7 +80,8 @@ def run_program(
     except Exception as error:
         if workdir is None or not no_space_left(error):
             raise
-        remedy = f"no space is left; free some, then repeat the command with --workdir={workdir}: it goes on"
+        goes_on = f"free some, then repeat the command with --workdir={workdir}: it goes on"
+        remedy = f"no space is left ({str(error)[:200]}); {goes_on}"
         print(f"error: {InputError('workdir', str(workdir), remedy)}", file=sys.stderr)
         return 2
     return 0

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chex
@@ -164,6 +165,20 @@ def test_what_could_not_be_written_is_told_once_and_later_weights_are_written(
     directory.mkdir()
     store.save(B, variables_of(request))
     assert store.has(B)
+
+
+def test_save_on_a_full_disk_says_so_before_anything_is_written(
+    store: WeightStore, directory: Path, make_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(total=1 << 30, free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    store.save(A, variables_of(make_request()))
+    with pytest.raises(OSError, match="No space left on device"):
+        store.wait()
+    assert not (directory / A).exists()
+    usage.free = 1 << 29
+    store.save(A, variables_of(make_request()))
+    assert store.has(A)
 
 
 def test_drop_of_what_is_on_its_way_leaves_nothing(store: WeightStore, make_request: Any) -> None:

@@ -1,6 +1,7 @@
 """Final training: when it ends, which weights it keeps, and that an interruption at any epoch changes nothing."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,6 +130,18 @@ def test_train_to_convergence_returns_the_average_where_one_is_kept(
     monkeypatch.setattr(finish, "run_epochs", sevens)
     best, *_ = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
     assert {float(value) for leaf in jax.tree.leaves(best) for value in np.ravel(leaf)} == {7.0}
+
+
+def test_train_to_convergence_on_a_full_disk_says_so_before_a_checkpoint_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Any
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"):
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=1 << 30, free=1 << 20))
+        train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
+    assert not list(tmp_path.iterdir())
+    best, progress, *_ = train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
+    assert_same_bits(best, undisturbed[0])
+    assert progress == undisturbed[1]
 
 
 def test_train_to_convergence_writes_no_more_often_than_a_tenth_of_the_time_allows_and_at_the_end(

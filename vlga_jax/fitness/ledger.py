@@ -19,7 +19,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from vlga_jax.checks import InputError, no_space_left
+from vlga_jax.checks import InputError
+from vlga_jax.disk import no_space_left
 from vlga_jax.fitness.evaluation import Evaluation, Request, canonical_json, request_from_json
 from vlga_jax.fitness.status import DIVERGED, OK
 

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vlga_jax.disk import require_space
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
@@ -123,6 +124,7 @@ class WeightStore:
         self._writing.append(self._writer.submit(do, *arguments))
 
     def _write(self, digest: str, values: np.ndarray) -> None:
+        require_space(self._directory, values.nbytes)
         self._checkpointer.save(self._directory / digest, {_VALUES: values}, force=True)
 
     @functools.cached_property

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from vlga_jax.disk import require_space
 from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.transfer import Variables
 from vlga_jax.run.finish import Progress
@@ -31,8 +32,9 @@ class Checkpoints:
     def __init__(self, directory: Path):
         for part in directory.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed; Orbax would warn of each
             shutil.rmtree(part, ignore_errors=True)
+        self._directory = directory.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
         self._unsaved: tuple[TrainState, Variables, Progress] | None = None
         self._due = 0.0  # `time.monotonic()` from which on the next one is written
 
@@ -44,10 +46,12 @@ class Checkpoints:
 
     def _save(self, state: TrainState, best: Variables, progress: Progress) -> None:
         started = time.monotonic()
+        arrays = {"state": state._asdict(), "best": best}
+        require_space(self._directory, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
         self._manager.save(
             len(progress.losses),
             args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave({"state": state._asdict(), "best": best}),
+                arrays=ocp.args.StandardSave(arrays),
                 progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
             ),
         )
