@@ -1,15 +1,19 @@
 """A network that another one replaces is kept, and is there again when it is asked for again."""
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import jax
 import numpy as np
 import pytest
 
 import vlga_jax
+from vlga_jax.checks import InputError
 from vlga_jax.run import pipeline
 from vlga_jax.training.data import load_test_data
 
@@ -66,11 +70,59 @@ def test_run_killed_between_two_renames_has_a_network_to_load_and_goes_on(
         assert not (copied / "final").exists()
 
 
-def test_run_whose_network_was_damaged_makes_it_anew(copied: Path, make_config: Any) -> None:
+def test_run_whose_network_was_damaged_makes_it_anew_and_keeps_what_was_there(
+    copied: Path, make_config: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = files_in(copied / "best")
     (copied / "best" / "weights.npz").write_bytes(first["weights.npz"][:1000])
+    pipeline.run(make_config({"tracking.progress": "plain"}), copied)
+    assert f"what was in {copied / 'best'}, no whole network, is kept in best.old1\n" in capsys.readouterr().out
+    assert files_in(copied / "best") == first
+    assert [path.name for path in copied.glob("best.old*")] == ["best.old1"]
+    assert files_in(copied / "best.old1") == {**first, "weights.npz": first["weights.npz"][:1000]}
+
+
+def test_run_whose_network_is_of_another_architecture_makes_it_anew(copied: Path, make_config: Any) -> None:
+    first = files_in(copied / "best")
+    changed = first["architecture.json"].replace(b'"activation": "relu"', b'"activation": "selu"')
+    assert changed != first["architecture.json"]
+    (copied / "best" / "architecture.json").write_bytes(changed)
     pipeline.run(make_config(), copied)
+    assert files_in(copied / "best") == first
+
+
+def test_run_whose_network_may_not_be_read_says_so_and_leaves_it(
+    copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = files_in(copied / "best")
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="cannot be read .*Permission denied"):
+        patch.setattr(Path, "read_bytes", Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+        pipeline.run(make_config(), copied)
     assert files_in(copied / "best") == first and not list(copied.glob("best.old*"))
+    pipeline.run(make_config(), copied)
+    assert files_in(copied / "best") == first
+
+
+def test_run_whose_answers_are_no_numbers_exports_nothing_and_names_the_learning_rate(
+    copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = files_in(copied / "best")
+    train = pipeline.train_to_convergence
+
+    def overflowing(*arguments: Any, **named: Any) -> Any:
+        converged = train(*arguments, **named)
+        params = converged.variables["params"]
+        large = {**params, "head": jax.tree.map(lambda leaf: np.full_like(leaf, 3e38), params["head"])}
+        return converged._replace(variables={**converged.variables, "params": large})
+
+    monkeypatch.setattr(pipeline, "train_to_convergence", overflowing)
+    config = make_config({"final.epochs": 1, "final.use_all_data": True, "final.learning_rate": 0.25})
+    with pytest.raises(InputError, match=r"config\.final\.learning_rate=0\.25: .* are not finite; give a smaller one$"):
+        pipeline.run(config, copied)
+    assert files_in(copied / "best") == first and not list(copied.glob("best.old*"))
+    monkeypatch.undo()
+    pipeline.run(config, copied)
+    assert vlga_jax.load(copied).about["final"] != json.loads(first["architecture.json"])["final"]
 
 
 def test_run_leaves_alone_what_only_looks_like_a_network_that_was_kept(copied: Path, make_config: Any) -> None:

@@ -3,12 +3,13 @@
 And, on request, as an ONNX model.
 """
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from vlga_jax.checks import InputError, output_file
+from vlga_jax.network.initialise import variable_shapes
 from vlga_jax.network.modules import ConvNet
 from vlga_jax.network.spec import NetworkSpec, from_json
 from vlga_jax.network.transfer import Variables
@@ -26,7 +28,7 @@ from vlga_jax.training.data.image_file import read_image
 from vlga_jax.training.inference import whole_batches
 from vlga_jax.training.step import scale_images
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
+_ARCHITECTURE, _WEIGHTS = "architecture.json", "weights.npz"
 
 
 def export(
@@ -47,11 +49,10 @@ def export(
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
-    arrays = {"/".join(step.key for step in path): np.asarray(leaf) for path, leaf in leaves}
-    np.savez(part / "weights.npz", **arrays)  # type: ignore[arg-type]
+    arrays = {name: np.asarray(leaf) for name, leaf in _by_name(variables).items()}
+    np.savez(part / _WEIGHTS, **arrays)  # type: ignore[arg-type]
     text = json.dumps({**about, "network": spec.to_json()}, indent=2, sort_keys=True)
-    (part / "architecture.json").write_text(text + "\n")
+    (part / _ARCHITECTURE).write_text(text + "\n")
     for path in part.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -59,6 +60,12 @@ def export(
         os.replace(directory, keep or old)
     os.replace(part, directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _by_name(variables: Any) -> dict[str, Any]:
+    """The leaves of a tree by their names in the archive, as params/head/kernel, in the order of the tree."""
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    return {"/".join(step.key for step in path): leaf for path, leaf in leaves}
 
 
 def _place_of_old(directory: Path) -> Path:
@@ -164,42 +171,75 @@ def load(workdir: str | Path) -> Predictor:
     Raises:
       InputError: there is no trained network, or it cannot be read.
     """
-    if not Path(workdir).is_dir():
-        raise InputError("workdir", str(workdir), "is no directory; give that of a finished run")
-    directory = Path(workdir) / "best"
-    if (Path(workdir) / "architecture.json").is_file():
-        directory = Path(workdir)
-    if not directory.exists():  # between two renames
-        olds = (_place_of_old(directory), *reversed(kept_beside(directory)))
-        directory = next((path for path in olds if path.exists()), directory)
-    if not (directory / "architecture.json").is_file():
-        raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
+    with _readable(workdir):
+        if not Path(workdir).is_dir():
+            raise InputError("workdir", str(workdir), "is no directory; give that of a finished run")
+        directory = Path(workdir) / "best"
+        if (Path(workdir) / _ARCHITECTURE).is_file():
+            directory = Path(workdir)
+        if not directory.exists():  # between two renames
+            olds = (_place_of_old(directory), *reversed(kept_beside(directory)))
+            directory = next((path for path in olds if path.exists()), directory)
+        if not (directory / _ARCHITECTURE).is_file():
+            raise InputError("workdir", str(workdir), "holds no best/; finish the run first")
+        try:
+            return _read(directory)
+        except _DamagedError as error:
+            remedy = f"holds a network that cannot be read ({error}); its run, started again, makes it anew"
+            raise InputError("workdir", str(workdir), remedy) from error
+
+
+def find(directory: Path) -> Predictor | None:
+    """Returns the network that was exported to a directory; None where there is none, or no whole one.
+
+    Raises:
+      InputError: the system lets it not be read, which says nothing of the network.
+    """
+    with _readable(directory):
+        try:
+            return _read(directory)
+        except _DamagedError:
+            return None
+
+
+@contextlib.contextmanager
+def _readable(workdir: str | Path) -> Iterator[None]:
     try:
-        return Predictor(*_read(directory))
-    except _UNREADABLE as error:
-        remedy = f"holds a network that cannot be read ({error}); its run, started again, makes it anew"
+        yield
+    except OSError as error:
+        remedy = f"cannot be read ({error.strerror}: {error.filename}); make it readable, then repeat the command"
         raise InputError("workdir", str(workdir), remedy) from error
 
 
-def is_whole(directory: Path) -> bool:
-    """Returns whether a directory holds a network, every byte of whose weights is what was written."""
+class _DamagedError(Exception):
+    """What lies in a directory is no network, or not the one that was written."""
+
+
+def _read(directory: Path) -> Predictor:
+    """What `export` wrote. `OSError` where the system does not let it be read."""
     try:
-        _read(directory)
-    except _UNREADABLE:
-        return False
-    return True
+        text, archive = (directory / _ARCHITECTURE).read_bytes(), (directory / _WEIGHTS).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise _DamagedError(str(error)) from error
+    try:
+        return _parsed(text, archive)
+    except Exception as error:  # the bytes are all here: whatever JSON, zip or NumPy say now, they say of them
+        raise _DamagedError(f"{type(error).__name__}: {error}") from error
 
 
-def _read(directory: Path) -> tuple[NetworkSpec, Variables, dict[str, Any]]:
-    """What `export` wrote; checksums are those of NumPy's archive."""
-    about = json.loads((directory / "architecture.json").read_text())
-    variables: Variables = {}
-    # Opened here, because NumPy does not close what turns out to be no archive.
-    with (directory / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for name in arrays.files:
-            node = variables
-            *path, leaf = name.split("/")
-            for step in path:
-                node = node.setdefault(step, {})
-            node[leaf] = arrays[name]
-    return from_json(about["network"]), variables, about
+def _parsed(text: bytes, archive: bytes) -> Predictor:
+    about = json.loads(text)
+    spec = from_json(about["network"])
+    if len(about["class_names"]) != spec.num_classes:
+        raise ValueError(f"{len(about['class_names'])} class_names for {spec.num_classes} classes")
+    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:  # whose checksums are looked at
+        found = {name: arrays[name] for name in arrays.files}
+    shapes = variable_shapes(spec)
+    wanted = _by_name(shapes)
+    if _described(found) != _described(wanted):
+        raise ValueError("the weights are not those of the architecture")
+    return Predictor(spec, jax.tree.unflatten(jax.tree.structure(shapes), [found[name] for name in wanted]), about)
+
+
+def _described(arrays: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}

@@ -23,7 +23,7 @@ from vlga_jax.genome.space import SearchSpace
 from vlga_jax.network.spec import NetworkSpec, count_flops, count_parameters
 from vlga_jax.run import export, laboratory, workdir
 from vlga_jax.run.advice import advice, what_to_change
-from vlga_jax.run.finish import COLOUR_CHANNELS, FinalRequest, train_to_convergence, validation_accuracy
+from vlga_jax.run.finish import COLOUR_CHANNELS, FinalConfig, FinalRequest, train_to_convergence, validation_accuracy
 from vlga_jax.run.history import write_atomically
 from vlga_jax.run.laboratory import Laboratory, RunConfig
 from vlga_jax.run.report.figures import write_figures
@@ -133,7 +133,7 @@ def _finish(
     """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
     known = lab.ledger.find_final(final.digest)
     best = directory / "best"
-    if known is not None and (_is_export_of(best, final.digest) or _taken_back(best, final.digest, listener)):
+    if known is not None and (_is_export_of(export.find(best), final) or _taken_back(best, final, listener)):
         _forget_checkpoints(directory, final.digest)  # a kill may have come before they were deleted
         return known, None
     if final.network != found.request.network:
@@ -154,18 +154,20 @@ def _finish(
         "chromosome": to_values(lab.space, found.winner.chromosome),
         "input": "uint8 [images, height, width, channels], divided by 255",
     }
-    replaced = _final_of(best)
-    keep = export.place_to_keep(best) if best.exists() and replaced != final.digest else None
+    test_images, test_labels = load_test_data(lab.config.data)
+    # Before it replaces another: its answers may turn out not to be numbers.
+    tested = _test(export.Predictor(final.network, variables, about), test_images, test_labels, lab.config.final)
+    replaced = export.find(best)
+    keep = export.place_to_keep(best) if best.exists() and not _is_export_of(replaced, final) else None
     export.export(best, final.network, variables, about, keep=keep)
     for kept in export.kept_beside(best):
-        if _final_of(kept) == final.digest:  # of a process that was killed before it was tested
+        if _is_export_of(export.find(kept), final):  # of a process that was killed before it was tested
             shutil.rmtree(kept, ignore_errors=True)
     if keep is not None:
-        before = lab.ledger.find_final(replaced) if replaced else None
+        before = lab.ledger.find_final(replaced.about.get("final", "")) if replaced else None
+        what = f"the network that was in {best}" if replaced else f"what was in {best}, no whole network,"
         accuracy = f", with its test accuracy of {before['test_accuracy']:.4f}" if before else ""
-        listener.message(text=f"the network that was in {best} is kept in {keep.name}{accuracy}")
-    test_images, test_labels = load_test_data(lab.config.data)
-    tested = _test(export.load(directory), test_images, test_labels, flip=lab.config.final.test_flip)
+        listener.message(text=f"{what} is kept in {keep.name}{accuracy}")
     outcome = {
         **tested,
         "num_test_examples": len(test_labels),
@@ -182,31 +184,26 @@ def _finish(
     return outcome, images_per_second
 
 
-def _test(predictor: export.Predictor, images: np.ndarray, labels: np.ndarray, *, flip: bool) -> dict[str, float]:
+def _test(predictor: export.Predictor, images: np.ndarray, labels: np.ndarray, config: FinalConfig) -> dict[str, float]:
     """Accuracy on the test images, and beside it that of images and mirror images together, where that is asked for."""
     probabilities = predictor.probabilities(images)
+    if not np.isfinite(probabilities).all():
+        remedy = "the trained network's answers on the test images are not finite; give a smaller one"
+        raise InputError("config.final.learning_rate", config.learning_rate, remedy)
     tested = {"test_accuracy": probabilities}
-    if flip and images.shape[-1] == COLOUR_CHANNELS:
+    if config.test_flip and images.shape[-1] == COLOUR_CHANNELS:
         tested["test_accuracy_with_flip"] = probabilities + predictor.probabilities(images[:, :, ::-1])
     return {name: float(np.mean(values.argmax(axis=-1) == labels)) for name, values in tested.items()}
 
 
-def _is_export_of(directory: Path, digest: str) -> bool:
-    return _final_of(directory) == digest and export.is_whole(directory)
+def _is_export_of(found: export.Predictor | None, final: FinalRequest) -> bool:
+    return found is not None and found.about.get("final") == final.digest and found.spec == final.network
 
 
-def _final_of(directory: Path) -> str | None:
-    """The digest of the final training whose network was exported there; None where none was."""
-    try:
-        return json.loads((directory / "architecture.json").read_text())["final"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _taken_back(best: Path, digest: str, listener: Listener) -> bool:
+def _taken_back(best: Path, final: FinalRequest, listener: Listener) -> bool:
     """Whether the network of a final training that was kept beside `best` is there again."""
     for kept in export.kept_beside(best):
-        if _is_export_of(kept, digest):
+        if _is_export_of(export.find(kept), final):
             if best.exists():
                 os.replace(best, export.place_to_keep(best))
             os.replace(kept, best)
