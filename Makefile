@@ -153,8 +153,9 @@ if ! "$$python" -m venv --clear $(VENV); then
   echo "$$python could not make $(VENV). Name another Python: make test PYTHON=/path/to/python3.12" >&2
   exit 2
 fi
-# The pip that Python 3.12 brings takes half as long again for it (65 s instead of 42); it will do where there is no newer one.
-$(BIN)/python -m pip install --disable-pip-version-check -q --upgrade pip || true
+# The pip that Python 3.12 brings takes half as long again for it (65 s instead of 42), but will do.
+$(BIN)/python -m pip install --disable-pip-version-check --retries 1 --timeout 5 -q --upgrade "pip>=25,<27" ||
+  echo "No newer pip could be had; going on with the one that $$python brings" >&2
 echo "Installing $$requirements and requirements-dev.txt; this takes a minute or two"
 if ! $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -r "$$requirements" -r requirements-dev.txt; then
   echo "pip could not install $$requirements with $$($(BIN)/python -V); its own words are above." >&2

@@ -80,7 +80,7 @@ def test_limits_that_are_not_of_smaller_images_are_to_be_raised(name: str, side:
     line = tight_limits(paper_laboratory(parse_config(config.to_dict()), (side, side, 3)))
     assert line == (
         f"only 0% of the networks that a search begins with at {side}x{side} pixels are within fitness.{name}=1; "
-        "raise them, or narrow the choices of config.space"
+        "raise them, or narrow the choices of config.space, with another --workdir"
     )
 
 
@@ -152,6 +152,9 @@ def test_what_to_change_names_a_field_for_whatever_became_of_all_networks(
 def test_a_run_of_nothing_but_trainings_that_diverge_blames_their_learning_rate(
     make_config: Any, tmp_path: Path
 ) -> None:
-    config = make_config({"fitness.learning_rate": 1e30, "search.num_generations": 1, "search.population_size": 2})
-    with pytest.raises(InputError, match=r"^config\.fitness\.learning_rate=1e\+30: no network .* give a smaller one$"):
-        pipeline.run(config, tmp_path)
+    changes = {"search.num_generations": 1, "search.population_size": 2}
+    message = r"^config\.fitness\.learning_rate=1e\+30: no network .* give a smaller one, with another --workdir$"
+    with pytest.raises(InputError, match=message):
+        pipeline.run(make_config({**changes, "fitness.learning_rate": 1e30}), tmp_path)
+    with pytest.raises(InputError, match="holds another search"):  # so the remedy has to say it
+        pipeline.run(make_config({**changes, "fitness.learning_rate": 1e29}), tmp_path)

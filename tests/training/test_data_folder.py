@@ -155,11 +155,11 @@ def remove(directory: Path) -> None:
         path.unlink()
 
 
-def keep(pets: Path, count: int) -> None:
-    """Leaves so many of each class."""
+def keep(pets: Path, count: int, *, cats: int | None = None) -> None:
+    """Leaves so many of each class, or another number of cats."""
     shutil.rmtree(pets / "dog" / "puppies")
-    for name in ("cat", "dog"):
-        for path in sorted((pets / name).glob("*.png"))[count:]:
+    for name, number in (("cat", count if cats is None else cats), ("dog", count)):
+        for path in sorted((pets / name).glob("[0-9]*.png"))[number:]:
             path.unlink()
 
 
@@ -171,6 +171,7 @@ def keep(pets: Path, count: int) -> None:
         (lambda pets: save(pets / "fish" / "a.gif", 0, size=(7, 7)), r"(6x5 pixels and .* 7x7|7x7 pixels and .* 6x5);"),
         (lambda pets: [(pets / name).rename(pets.parent / name) for name in ("cat", "dog")], "has no folders"),
         (lambda pets: keep(pets, 1), r"^config\.data\.dir=.* has one image of each class; give three or more"),
+        (lambda pets: keep(pets, 1, cats=0), "class cat has no image"),
         (
             lambda pets: keep(pets, 2),
             r"^config\.data\.dir=.*: 2 training examples are too few for 2 classes; give more",

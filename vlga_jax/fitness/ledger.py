@@ -22,7 +22,8 @@ from typing import Any
 from vlga_jax.checks import InputError
 from vlga_jax.disk import no_space_left
 from vlga_jax.fitness.evaluation import Evaluation, Request, canonical_json, request_from_json
-from vlga_jax.fitness.status import DIVERGED, OK
+from vlga_jax.fitness.status import OK
+from vlga_jax.training.failure import DIVERGED
 
 SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30.0

@@ -1,6 +1,6 @@
-"""What may become of a network; imports nothing, because those who only watch need it too."""
+"""What may become of a network besides a `TrainingFailure`; imports nothing: those who only watch need it, too."""
 
-OK, STOPPED, DIVERGED = "ok", "stopped", "diverged"
+OK, STOPPED = "ok", "stopped"
 _REJECTED = "too_many_"  # what there is too much of follows
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from vlga_jax.fitness.status import DIVERGED, is_rejection, rejecting_limit
+from vlga_jax.fitness.status import is_rejection, rejecting_limit
 from vlga_jax.run.laboratory import Laboratory
-from vlga_jax.training.failure import NOT_COMPILED
+from vlga_jax.training.failure import DIVERGED, NOT_COMPILED, OUT_OF_MEMORY, OUT_OF_TIME
 from vlga_jax.training.step import steps_per_epoch
 
 _NUM_SEARCHES = 20  # whose first networks are looked at
@@ -15,11 +15,15 @@ _ENOUGH_NETWORKS = 0.25  # of them
 _ENOUGH_IMAGES = 100
 _ENOUGH_STEPS = {"fitness": 50, "stopping": 20, "final": 200}
 _LIMITS = ("max_parameters", "max_flops", "max_block_flops")
+_ANEW = "with another --workdir"  # a directory keeps the settings of its search
 _CHANGES = {
-    DIVERGED: ("learning_rate", "give a smaller one"),
-    "out_of_time": ("max_seconds", "give more, or 0 for no limit"),
-    "out_of_memory": ("batch_size", "give a smaller one, or limits on what a network costs"),
-    NOT_COMPILED: ("deterministic", "cuDNN may be too old, or be missing a library; where this is true, false may do"),
+    DIVERGED: ("learning_rate", f"give a smaller one, {_ANEW}"),
+    OUT_OF_TIME: ("max_seconds", f"give more, or 0 for no limit, {_ANEW}"),
+    OUT_OF_MEMORY: ("batch_size", f"give a smaller one, or limits on what a network costs, {_ANEW}"),
+    NOT_COMPILED: (
+        "deterministic",
+        f"cuDNN may be too old, or be missing a library; where this is true, false may do, {_ANEW}",
+    ),
 }
 _SIDE = 32  # pixels, what the limits of `experiments/cifar10.py` and those built on it are for
 
@@ -76,7 +80,7 @@ def what_to_change(lab: Laboratory, status: str) -> tuple[str, str]:
       status: what became of most of them.
     """
     if is_rejection(status):
-        return rejecting_limit(status), tight_limits(lab) or "raise it, or narrow the choices of config.space"
+        return rejecting_limit(status), tight_limits(lab) or f"raise it, or narrow the choices of config.space, {_ANEW}"
     return _CHANGES[status]
 
 
@@ -104,11 +108,11 @@ def tight_limits(lab: Laboratory) -> str:
     larger = {name: round(value * factor) for name, value in limits.items() if name != "max_parameters"}
     like_there = dataclasses.replace(config, fitness=dataclasses.replace(config.fitness, **larger))
     if factor <= 1 or share_within_limits(lab.configured(like_there)) < _ENOUGH_NETWORKS:
-        return f"{line}; raise them, or narrow the choices of config.space"
+        return f"{line}; raise them, or narrow the choices of config.space, {_ANEW}"
     changes = [f"--config.fitness.{name}={value}" for name, value in larger.items()]
     if config.final.widen_to_flops:
         changes.append(f"--config.final.widen_to_flops={round(config.final.widen_to_flops * factor)}")
     return (
         f"{line}; if they are for {_SIDE}x{_SIDE}, as those of cifar10*.py are, start again for the like here, "
-        f"{factor:.3g} times the work, with another --workdir and {' '.join(changes)}"
+        f"{factor:.3g} times the work, {_ANEW} and {' '.join(changes)}"
     )

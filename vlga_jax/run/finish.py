@@ -21,7 +21,7 @@ from vlga_jax.network.widening import widened
 from vlga_jax.run.tracking import Listener
 from vlga_jax.shapes import PRNGKeyArray
 from vlga_jax.training.examples import Examples
-from vlga_jax.training.failure import NOT_COMPILED, TrainingFailure
+from vlga_jax.training.failure import DIVERGED, NOT_COMPILED, TrainingFailure
 from vlga_jax.training.features import PhaseData, to_device_if_it_fits
 from vlga_jax.training.fit import epochs_as_programs, require_finite, run_epochs
 from vlga_jax.training.programs import Plan, build
@@ -263,7 +263,7 @@ def _first_epoch_failed(error: TrainingFailure, config: FinalConfig) -> InputErr
     if error.status == NOT_COMPILED:
         remedy = "cuDNN may be too old, or be missing a library; or search with config.fitness.deterministic=false"
         return InputError("config.final.precision", config.precision, f"{why}; {remedy}")
-    field = "learning_rate" if error.status == "diverged" else "batch_size"
+    field = "learning_rate" if error.status == DIVERGED else "batch_size"
     return InputError(f"config.final.{field}", getattr(config, field), f"{why}; give a smaller one")
 
 

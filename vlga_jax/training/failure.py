@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import jax
 
+DIVERGED, OUT_OF_MEMORY, OUT_OF_TIME, NOT_COMPILED = "diverged", "out_of_memory", "out_of_time", "not_compiled"
+
 
 class TrainingFailure(Exception):
     """A network that cannot be trained as asked: `status` is diverged, out_of_memory, out_of_time or not_compiled."""
@@ -17,7 +19,6 @@ class TrainingFailure(Exception):
 # Of XLA, where cuDNN has no algorithm for a convolution, or none that gives the same bits every time. A library that
 # the loader does not find can be the reason, too, so that is no result to be kept.
 _NO_ALGORITHM = "supported configs"
-NOT_COMPILED = "not_compiled"
 
 
 @contextlib.contextmanager
@@ -31,7 +32,7 @@ def failures_of_the_network() -> Iterator[None]:
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         words = str(error)
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in words:
-            status = "out_of_memory"
+            status = OUT_OF_MEMORY
         elif _NO_ALGORITHM in words:
             status = NOT_COMPILED
         else:

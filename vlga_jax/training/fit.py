@@ -12,7 +12,7 @@ import numpy as np
 from vlga_jax.keys import stream
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training.examples import Examples
-from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
+from vlga_jax.training.failure import DIVERGED, OUT_OF_TIME, TrainingFailure, failures_of_the_network
 from vlga_jax.training.programs import Plan, Programs, epoch_order
 from vlga_jax.training.step import Batch, TrainState, learnt
 
@@ -77,7 +77,7 @@ def run_epochs(
                     _require_time(state, deadline)
             loss = float(state.loss_sum) / plan.num_steps
             if not math.isfinite(loss):
-                raise TrainingFailure("diverged", f"a loss of epoch {epoch + 1} was not finite")
+                raise TrainingFailure(DIVERGED, f"a loss of epoch {epoch + 1} was not finite")
             reached = state if packing is None else packing.unpacked(state)
             accuracy = None if validation is None else count_correct(programs, reached, validation) / len(validation)
         _require_time(state, deadline)
@@ -100,14 +100,14 @@ def count_correct(programs: Programs, state: TrainState, examples: Examples) -> 
     each = [programs.evaluate(params, batch_stats, batch).logits for _, batch in examples.batches()]
     logits = np.concatenate([np.asarray(some) for some in each])[: len(examples)]
     if not np.isfinite(logits).all():
-        raise TrainingFailure("diverged", "the network's answers are not finite")
+        raise TrainingFailure(DIVERGED, "the network's answers are not finite")
     return int((logits.argmax(axis=1) == np.asarray(examples.labels)).sum())
 
 
 def require_finite(variables: Any) -> None:
     """Raises `TrainingFailure` if weights on the host are not finite: a last step may overflow after a finite loss."""
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
-        raise TrainingFailure("diverged", "the last step left weights that are not finite")
+        raise TrainingFailure(DIVERGED, "the last step left weights that are not finite")
 
 
 def _require_time(state: TrainState, deadline: float) -> None:
@@ -115,4 +115,4 @@ def _require_time(state: TrainState, deadline: float) -> None:
         return  # steps are dispatched ahead of the device; waiting for each is the price of a deadline
     jax.block_until_ready(state.loss_sum)
     if time.perf_counter() > deadline:
-        raise TrainingFailure("out_of_time", "training took longer than fitness.max_seconds")
+        raise TrainingFailure(OUT_OF_TIME, "training took longer than fitness.max_seconds")

@@ -16,7 +16,7 @@ from vlga_jax.network.spec import NetworkSpec
 from vlga_jax.network.transfer import Variables
 from vlga_jax.shapes import Array, PRNGKeyArray
 from vlga_jax.training import compiler, memory
-from vlga_jax.training.failure import TrainingFailure, failures_of_the_network
+from vlga_jax.training.failure import OUT_OF_MEMORY, TrainingFailure, failures_of_the_network
 from vlga_jax.training.inference import EVAL_BATCH_SIZE, make_eval_step, padded_length
 from vlga_jax.training.packing import PackedStep, Packing, packed_shape, packing_of, shared_update
 from vlga_jax.training.step import (
@@ -205,7 +205,7 @@ def epoch_order(key: PRNGKeyArray, num_examples: int, num_steps: int, batch_size
 def _require(num_bytes: int, what: str) -> None:
     limit = memory.total_bytes()
     if num_bytes > limit:
-        raise TrainingFailure("out_of_memory", f"{what} {num_bytes / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB")
+        raise TrainingFailure(OUT_OF_MEMORY, f"{what} {num_bytes / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB")
 
 
 def _make_epoch(step: Any) -> Any:

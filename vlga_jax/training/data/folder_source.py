@@ -113,14 +113,14 @@ def _files(config: DataConfig) -> dict[str, _Files]:
     else:
         every = _labelled(root, _class_names(root, config))
         kept, held_out = stratified_indices(every.labels, _TEST_FRACTION, _SEED)
-        if len(every.paths) and not len(held_out):
-            remedy = f"has one image of each class; give three or more, or the folders {_TRAIN_FOLDERS[0]} and test"
-            raise InputError("config.data.dir", config.dir, remedy)
         splits = {"train": every.chosen(kept), "test": every.chosen(held_out)}
     for label, name in enumerate(splits["train"].class_names):
         if label not in splits["train"].labels:
             remedy = f"class {name} has no image to train on; {', '.join(_SUFFIXES)} are looked for"
             raise InputError("config.data.dir", config.dir, remedy)
+    if not trains and not len(splits["test"].paths):
+        remedy = f"has one image of each class; give three or more, or the folders {_TRAIN_FOLDERS[0]} and test"
+        raise InputError("config.data.dir", config.dir, remedy)
     return {name: files.chosen(permutation(len(files.paths), _SEED)) for name, files in splits.items()}
 
 
