@@ -38,6 +38,7 @@ def raised_after(first: BaseException, *, hidden: bool) -> BaseException:
     ("error", "expected"),
     [
         (FULL, True),
+        (OSError(errno.ENOSPC, "in another language"), True),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
         (came_from(FULL), True),
         (raised_after(FULL, hidden=False), True),

@@ -1,11 +1,8 @@
 """The best network as plain files: it comes back the same, equal networks are equal bytes, crashes lose nothing."""
 
-import errno
 import json
 import os
-import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +12,16 @@ import pytest
 from PIL import Image
 
 import vlga_jax
+from tests.run.exporting import ABOUT, BLOCK, SPEC, files, fresh
 from tests.trees import assert_same_bits
 from vlga_jax.checks import InputError
 from vlga_jax.network.initialise import initialise
 from vlga_jax.network.modules import ConvNet
-from vlga_jax.network.spec import BlockSpec, ConvSpec, NetworkSpec, PoolSpec
-from vlga_jax.run.export import export, find, load
+from vlga_jax.network.spec import NetworkSpec
+from vlga_jax.run.export import export, load
 
-BLOCK = BlockSpec(ConvSpec(3, 3, True), PoolSpec("max", 2), ConvSpec(2, 1, False), True, 0.25)
-SPEC = NetworkSpec((5, 4, 2), 3, "elu", "average", (BLOCK, BLOCK))
-ABOUT = {"class_names": ["cat", "dog", "ship"], "final": "0" * 64}
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (300, 5, 4, 2)).astype(np.uint8)
-
-
-def fresh(seed: int) -> dict[str, Any]:
-    variables = initialise(jax.random.key(seed), SPEC)
-    return {**variables, "batch_stats": jax.tree.map(lambda leaf: leaf + np.float32(0.25), variables["batch_stats"])}
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -228,69 +214,3 @@ def test_load_without_an_export_says_what_to_do(tmp_path: Path) -> None:
 def test_load_of_what_is_no_directory_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="workdir='.*nope': is no directory"):
         load(tmp_path / "nope")
-
-
-def central_directory(content: bytes, offset: int, byte: int) -> bytes:
-    """A zip archive with another byte at an offset within its first central directory entry."""
-    place = content.index(b"PK\x01\x02") + offset
-    return content[:place] + bytes([byte]) + content[place + 1 :]
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("weights.npz", lambda content: content[: len(content) // 2]),
-        ("weights.npz", lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:]),
-        ("weights.npz", lambda content: b""),
-        ("weights.npz", lambda content: b"no archive"),
-        ("weights.npz", lambda content: central_directory(content, 6, 99)),  # the version that is needed to extract
-        ("weights.npz", lambda content: central_directory(content, 8, 1)),  # encrypted
-        ("weights.npz", lambda content: central_directory(content, 10, 8)),  # compressed
-        ("weights.npz", lambda content: content.replace(b"head/bias", b"head/bios")),
-        ("architecture.json", lambda content: content[: len(content) // 2]),
-        ("architecture.json", lambda content: b"[]"),
-        ("architecture.json", lambda content: b"{}"),
-        ("architecture.json", lambda content: content.replace(b'"channels": 2', b'"channels": 4')),
-        ("architecture.json", lambda content: content.replace(b'"channels": 2', b'"channels": "2"')),
-        ("architecture.json", lambda content: content.replace(b"class_names", b"class_nomes")),
-        ("architecture.json", lambda content: content.replace(b'"cat",', b"")),
-    ],
-)
-def test_load_of_a_damaged_network_is_refused_in_one_line(
-    name: str, damage: Callable[[bytes], bytes], workdir: Path, tmp_path: Path
-) -> None:
-    copy = shutil.copytree(workdir, tmp_path / "copy")
-    assert find(copy / "best") is not None
-    content = (copy / "best" / name).read_bytes()
-    assert damage(content) != content
-    (copy / "best" / name).write_bytes(damage(content))
-    assert find(copy / "best") is None
-    with pytest.raises(InputError, match=r"copy': holds a network that cannot be read .* makes it anew$") as raised:
-        vlga_jax.load(copy)
-    assert "\n" not in str(raised.value)
-
-
-def test_load_of_a_network_without_weights_is_refused(workdir: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(workdir, tmp_path / "copy")
-    (copy / "best" / "weights.npz").unlink()
-    assert find(copy / "best") is None
-    with pytest.raises(InputError, match=r"holds a network that cannot be read .*weights\.npz"):
-        vlga_jax.load(copy)
-
-
-def test_a_network_that_the_system_does_not_let_be_read_is_not_taken_for_damaged(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", forbidden)
-    message = r"best': cannot be read \(Permission denied: .*architecture\.json\); make it readable, then repeat"
-    with pytest.raises(InputError, match=message):
-        find(workdir / "best")
-    with pytest.raises(InputError, match=message):
-        vlga_jax.load(workdir / "best")
-
-
-def test_find_of_no_network_is_none(tmp_path: Path) -> None:
-    assert find(tmp_path / "best") is None

@@ -125,6 +125,44 @@ def test_run_whose_answers_are_no_numbers_exports_nothing_and_names_the_learning
     assert vlga_jax.load(copied).about["final"] != json.loads(first["architecture.json"])["final"]
 
 
+def test_run_of_other_settings_after_a_kill_between_two_renames_keeps_the_network_of_before(
+    copied: Path, make_config: Any
+) -> None:
+    first = files_in(copied / "best")
+    os.replace(copied / "best", copied / ".best.old")
+    pipeline.run(make_config({"final.epochs": 1}), copied)
+    assert files_in(copied / "best.old1") == first != files_in(copied / "best")
+    assert not (copied / ".best.old").exists()
+
+
+def test_run_whose_network_is_on_a_disk_that_is_not_there_keeps_the_link(copied: Path, make_config: Any) -> None:
+    first = files_in(copied / "best")
+    shutil.rmtree(copied / "best")
+    (copied / "best").symlink_to("not-there")
+    pipeline.run(make_config(), copied)
+    assert files_in(copied / "best") == first and os.readlink(copied / "best.old1") == "not-there"
+
+
+def test_run_passes_over_a_kept_network_that_may_not_be_read(
+    copied: Path, make_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, read = files_in(copied / "best"), Path.read_bytes
+    shutil.copytree(copied / "best", copied / "best.old1")
+    os.replace(copied / "best", copied / "best.old2")
+
+    def refused(path: Path) -> bytes:
+        if path.parent.name == "best.old1":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        patch.setattr(pipeline, "train_to_convergence", Mock(side_effect=AssertionError("it is there")))
+        pipeline.run(make_config(), copied)
+    assert files_in(copied / "best") == first == files_in(copied / "best.old1")
+    assert not (copied / "best.old2").exists()
+
+
 def test_run_leaves_alone_what_only_looks_like_a_network_that_was_kept(copied: Path, make_config: Any) -> None:
     mine = copied / "best.old-mine"
     shutil.copytree(copied / "best", mine)

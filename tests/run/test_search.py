@@ -172,7 +172,7 @@ def test_search_run_that_a_budget_ends_says_so(search: Any) -> None:
 
 
 def test_search_run_whose_budget_is_over_before_a_network_is_trained_says_so(search: Any) -> None:
-    with pytest.raises(InputError, match=r"config\.budget\.seconds=1\.0: is over before the first network"):
+    with pytest.raises(InputError, match=r"config\.budget\.seconds=1\.0: is over before a network"):
         search({"budget.seconds": 1.0})  # a training is told to take three
 
 

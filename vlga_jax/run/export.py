@@ -44,8 +44,7 @@ def export(
       keep: what the old directory becomes; None deletes it.
     """
     part, old = directory.with_name(f".{directory.name}.part"), _place_of_old(directory)
-    if old.exists() and not directory.exists():
-        os.replace(old, directory)
+    put_back(directory)
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
@@ -56,10 +55,17 @@ def export(
     for path in part.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-    if directory.exists():
+    if os.path.lexists(directory):
         os.replace(directory, keep or old)
     os.replace(part, directory)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(directory: Path) -> None:
+    """Puts the old directory back in its place, where an export was killed between its two renames."""
+    old = _place_of_old(directory)
+    if old.exists() and not os.path.lexists(directory):
+        os.replace(old, directory)
 
 
 def _by_name(variables: Any) -> dict[str, Any]:
@@ -207,7 +213,8 @@ def _readable(workdir: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = f"cannot be read ({error.strerror}: {error.filename}); make it readable, then repeat the command"
+        what = f"{error.strerror}: {error.filename or workdir}"
+        remedy = f"cannot be read ({what}); make it readable or move it away, then repeat the command"
         raise InputError("workdir", str(workdir), remedy) from error
 
 
@@ -221,6 +228,7 @@ def _read(directory: Path) -> Predictor:
         text, archive = (directory / _ARCHITECTURE).read_bytes(), (directory / _WEIGHTS).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise _DamagedError(str(error)) from error
+    jax.devices()  # what hinders JAX from starting is no damage
     try:
         return _parsed(text, archive)
     except Exception as error:  # the bytes are all here: whatever JSON, zip or NumPy say now, they say of them
@@ -232,6 +240,8 @@ def _parsed(text: bytes, archive: bytes) -> Predictor:
     spec = from_json(about["network"])
     if len(about["class_names"]) != spec.num_classes:
         raise ValueError(f"{len(about['class_names'])} class_names for {spec.num_classes} classes")
+    if not isinstance(about.get("final", ""), str):
+        raise TypeError(f"final is {about['final']!r}")
     with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:  # whose checksums are looked at
         found = {name: arrays[name] for name in arrays.files}
     shapes = variable_shapes(spec)

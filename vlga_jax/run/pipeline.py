@@ -133,6 +133,7 @@ def _finish(
     """The outcome of the final training; trained, exported and tested unless the ledger has it and `best/` is its."""
     known = lab.ledger.find_final(final.digest)
     best = directory / "best"
+    export.put_back(best)
     if known is not None and (_is_export_of(export.find(best), final) or _taken_back(best, final, listener)):
         _forget_checkpoints(directory, final.digest)  # a kill may have come before they were deleted
         return known, None
@@ -158,11 +159,8 @@ def _finish(
     # Before it replaces another: its answers may turn out not to be numbers.
     tested = _test(export.Predictor(final.network, variables, about), test_images, test_labels, lab.config.final)
     replaced = export.find(best)
-    keep = export.place_to_keep(best) if best.exists() and not _is_export_of(replaced, final) else None
+    keep = export.place_to_keep(best) if os.path.lexists(best) and not _is_export_of(replaced, final) else None
     export.export(best, final.network, variables, about, keep=keep)
-    for kept in export.kept_beside(best):
-        if _is_export_of(export.find(kept), final):  # of a process that was killed before it was tested
-            shutil.rmtree(kept, ignore_errors=True)
     if keep is not None:
         before = lab.ledger.find_final(replaced.about.get("final", "")) if replaced else None
         what = f"the network that was in {best}" if replaced else f"what was in {best}, no whole network,"
@@ -187,12 +185,12 @@ def _finish(
 def _test(predictor: export.Predictor, images: np.ndarray, labels: np.ndarray, config: FinalConfig) -> dict[str, float]:
     """Accuracy on the test images, and beside it that of images and mirror images together, where that is asked for."""
     probabilities = predictor.probabilities(images)
-    if not np.isfinite(probabilities).all():
-        remedy = "the trained network's answers on the test images are not finite; give a smaller one"
-        raise InputError("config.final.learning_rate", config.learning_rate, remedy)
     tested = {"test_accuracy": probabilities}
     if config.test_flip and images.shape[-1] == COLOUR_CHANNELS:
         tested["test_accuracy_with_flip"] = probabilities + predictor.probabilities(images[:, :, ::-1])
+    if not all(np.isfinite(values).all() for values in tested.values()):
+        remedy = "the trained network's answers on the test images are not finite; give a smaller one"
+        raise InputError("config.final.learning_rate", config.learning_rate, remedy)
     return {name: float(np.mean(values.argmax(axis=-1) == labels)) for name, values in tested.items()}
 
 
@@ -203,8 +201,11 @@ def _is_export_of(found: export.Predictor | None, final: FinalRequest) -> bool:
 def _taken_back(best: Path, final: FinalRequest, listener: Listener) -> bool:
     """Whether the network of a final training that was kept beside `best` is there again."""
     for kept in export.kept_beside(best):
-        if _is_export_of(export.find(kept), final):
-            if best.exists():
+        found = None
+        with contextlib.suppress(InputError):  # one that cannot be read is left alone
+            found = export.find(kept)
+        if _is_export_of(found, final):
+            if os.path.lexists(best):
                 os.replace(best, export.place_to_keep(best))
             os.replace(kept, best)
             listener.message(text=f"the network of these settings was kept in {kept.name}; it is in {best} again")

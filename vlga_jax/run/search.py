@@ -216,7 +216,7 @@ class Search:
 
     def _require_some_success(self) -> None:
         if not self._rows:
-            remedy = "is over before the first network is trained; give more, or a budget in epochs"
+            remedy = "is over before a network is trained; give more, or a budget in epochs, with another --workdir"
             raise InputError("config.budget.seconds", self._generations.budget.seconds, remedy)
         phase = self._rows[-1].phase
         members = [(place, outcome) for place, outcome in self._outcomes.items() if place.phase == phase]
