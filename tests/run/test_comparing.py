@@ -159,7 +159,7 @@ def test_compare_tells_what_makes_searches_poor_before_it_trains(
     assert re.fullmatch(r"only 20 images validate.* larger config\.base\.data\.validation_fraction", few)
     assert re.fullmatch(
         r"random_search: only 0% of the networks .* fitness\.max_parameters=130; "
-        r"raise them, or narrow the choices of config\.base\.space",
+        r"raise them, or narrow the choices of config\.base\.space, with another --workdir",
         limits,
     )
     told = "few training steps: config.base.fitness.epochs=2 is only 6, config.base.final.epochs=1 is only 3; if"
