@@ -1,6 +1,7 @@
 """The evaluator's own rules, with an executor that answers from a table; with a real one only where bits count."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,25 @@ def test_variables_of_a_request_that_fails_again_says_why(open_bench: Any, make_
     bench.evaluate([request])
     with pytest.raises(InputError, match="was diverged"):
         bench.evaluator.variables(request.digest)
+
+
+def test_variables_of_weights_that_are_gone_are_written_when_they_are_returned(
+    open_bench: Any, make_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(seed=7)
+    bench = open_bench(TableExecutor({7: 0.5}))
+    bench.evaluate([request])
+    bench.weights.drop(request.digest)
+    write, written = bench.weights._write, []
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.2)
+        write(*arguments)
+        written.append(arguments[0])
+
+    monkeypatch.setattr(bench.weights, "_write", slowly)
+    bench.evaluator.variables(request.digest)
+    assert written == [request.digest]  # Orbax does not bear two savers at a time
 
 
 def test_variables_of_weights_that_are_gone_are_trained_to_the_same_bits(

@@ -82,6 +82,9 @@ class Evaluator:
         if trained.variables is None:
             raise InputError(f"evaluation {digest[:12]}", trained.evaluation.status, trained.evaluation.reason)
         self.weights.save(digest, trained.variables)
+        # Whoever asked may write checkpoints next, and Orbax numbers a process's saves in one place: of two at a time,
+        # in two threads, one can wait for the other's number until it gives up, after five minutes.
+        self.weights.wait()
         return trained.variables
 
     def forget(self, digest: str) -> None:
