@@ -270,7 +270,7 @@ def test_train_to_convergence_that_the_compiler_refuses_says_what_may_help(
         raise TrainingFailure("not_compiled", "could not find any supported configs")
 
     monkeypatch.setattr(finish, "build", refuse)
-    with pytest.raises(InputError, match=r"config\.final\.precision=.*cuDNN.* fitness\.deterministic=false"):
+    with pytest.raises(InputError, match=r"config\.final\.precision=.*cuDNN.*config\.fitness\.deterministic=false"):
         train_to_convergence(request(), NOISE, searched, tmp_path, NullListener())
 
 

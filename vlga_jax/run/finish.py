@@ -261,8 +261,9 @@ def _fresh(key: PRNGKeyArray, network: NetworkSpec, images: np.ndarray) -> Varia
 def _first_epoch_failed(error: TrainingFailure, config: FinalConfig) -> InputError:
     why = f"final training failed ({error.reason})"
     if error.status == NOT_COMPILED:
-        remedy = "cuDNN may be too old, or lack a library; or try fitness.deterministic=false and another --workdir"
-        return InputError("config.final.precision", config.precision, f"{why}; {remedy}")
+        remedy = "cuDNN may be too old, or be missing a library"
+        other = "or search with config.fitness.deterministic=false and another --workdir"
+        return InputError("config.final.precision", config.precision, f"{why}; {remedy}; {other}")
     field = "learning_rate" if error.status == DIVERGED else "batch_size"
     return InputError(f"config.final.{field}", getattr(config, field), f"{why}; give a smaller one")
 

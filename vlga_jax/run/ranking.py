@@ -128,8 +128,8 @@ def _ranked(found: SearchResult, lab: Laboratory, directory: Path) -> list[Ranke
     phases = [row.phase for row in met.values()]
     if max(map(phases.count, phases)) < LEAST:
         few = f"no phase of the search of seed {lab.config.seed} has {LEAST} networks with a fitness"
-        remedy = f"{few}; give more, more choices of base.space, or wider limits, with another --workdir"
-        raise InputError("config.base.search.population_size", lab.config.search.population_size, remedy)
+        remedy = "give more, more choices in config.base.space, or wider limits of fitness, with another --workdir"
+        raise InputError("config.base.search.population_size", lab.config.search.population_size, f"{few}; {remedy}")
     print(f"seed {lab.config.seed}: searched, {len(met)} networks have a fitness and are trained whole", flush=True)
     lab.executor.forget_features()  # whole networks need their room
     whole = _fitness_of_whole(lab, [found.requests[digest] for digest in met])
